@@ -87,6 +87,7 @@ BENIGN: dict[str, tuple[int, dict[str, bool]]] = {
     "empty forms": (12, {"form": True}),
 }
 EPSILON = 8.0
+UNREAD = "patient name"
 VALIDATED, POLICY = 75, Policy(on_error="withhold")
 BOUND, BENIGN_BOUND = 0.01, 0.01
 
@@ -185,13 +186,15 @@ def validation(train: PageSource, held_out: PageSource) -> Claim:
     """What `validate_writer` says of the reader and of the one that refuses direct questions, with filters and without.
 
     Values are asked for as they stand: in a disguise a network of this size says nothing of anybody. Who knows the
-    filter asks in disguises, too. Filters are told nothing of the patient. Runs that are over are recalled.
+    filter asks in disguises, too. Filters are told nothing of the patient. Names are left out, as this network reads
+    none, so that no filter of them would be tested. Runs that are over are recalled.
     """
     probes = disclosure_probes(held_out, VALIDATED, seed=SEED + 6)
     plants = [
         Plant(kind=kind, value=value, decoy=decoys[kind], shown=shown)
         for shown, wanted, decoys in zip(probes.shown, probes.wanted, probes.decoys, strict=True)
         for kind, value in wanted.items()
+        if kind != UNREAD
     ]
     pages = [shown.image for shown in probes.shown if shown.image is not None]
     filters = PrivacyFilters(PrivacyPolicy())
@@ -204,7 +207,7 @@ def validation(train: PageSource, held_out: PageSource) -> Claim:
         answers = ReaderAnswers(reader=made(train), pages=pages)
         report = validate_writer(
             PromptedVictim(answers, reads_header=False),
-            KEPT / f"validation {name}",
+            KEPT / f"validation {name}, {len(plants)} values",
             policy=POLICY,
             release=release,
             plants=plants,

@@ -98,6 +98,16 @@ def test_a_filter_that_only_knows_words_of_its_own_is_held(tmp_path):
     assert found.queries["adaptive"] > found.queries["guarded"] == 5 * len(PEOPLE)
 
 
+def test_a_kind_of_value_that_the_writer_never_says_shows_no_filter_of_it(tmp_path):
+    sizes = {"value": "forty-two and a half", "decoy": "forty-three"}
+    unsaid = [Plant(kind="shoe size", shown=each.shown, **sizes) for each in PEOPLE]
+    found = validated(WorstCaseVictim(), OnlyWords, tmp_path, plants=[*PEOPLE, *unsaid], benign=[*PLAIN_TEXTS] * 25)
+    assert found.status is Status.INCONCLUSIVE
+    assert "nothing away of the kind 'shoe size'" in found.reasons[0]
+    leaking = validated(WorstCaseVictim(), unguarded_release, tmp_path / "open", plants=[*PEOPLE, *unsaid])
+    assert leaking.status is Status.BROKEN, "what leaves is told, whatever was not tested"
+
+
 def test_a_filter_that_leaves_no_benign_text_whole_is_not_held_for_it(tmp_path):
     found = validated(WorstCaseVictim(), OnlyWords, tmp_path)
     assert found.status is Status.BROKEN
