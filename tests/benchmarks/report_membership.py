@@ -1,9 +1,10 @@
 """Whose images trained a report model: every score beside a reference that cannot have seen a candidate, and controls.
 
 Victims are trained as those of `report_victims` are, on members whom chance alone told from others; a reference learned
-a third part of the same images. Which attack counts was chosen on PneumoniaMNIST (by one seed before NIH was looked at, by two more since): the score
-of the highest AUC there, of those that need logits and of those that need the text alone. Every training is kept under
-``out/report_membership``, every scoring is a cell there, so what was stopped goes on. Figures alone leave this machine.
+a third part of the same images. Which attack counts is chosen on PneumoniaMNIST (by one seed before NIH was looked at,
+by two more since): the score of the highest AUC there, of those that need logits and of those that need the text alone.
+Every training is kept under ``out/report_membership``, every scoring is a cell there, so what was stopped goes on.
+Figures alone leave this machine.
 """
 
 from __future__ import annotations
