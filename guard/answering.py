@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from medward.guard.accounts.budget import starved_level
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy, ReleasePolicy
 from medward.guard.release.pooling import ConfidencePools
 from medward.guard.release.quantise import Prototypes
 from medward.guard.spec import ModelSpec
-from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings
+from medward.guard.tasks.base import WITHHELD_DECISION, ReleaseSettings, Task, offers
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.opaque import Opaque
@@ -38,6 +39,18 @@ def release_settings(
         codebook=codebook,
         pools=pools if chosen.pooled else None,
     )
+
+
+def starved_reports(policy: Policy, task: Task) -> tuple[str, ...]:
+    """What a budget admits no report of, though the policy lets it leave: a sentence, or none.
+
+    Of models that write reports only, whose prices rest on no row.
+    """
+    if not isinstance(task, WrittenReport) or not policy.budget.limited:
+        return ()
+    prices = offers(task, np.zeros((1, len(task.findings))), policy.release.default, ReleaseSettings())
+    told = starved_level(policy.budget, prices) if prices else ""
+    return (told,) if told else ()
 
 
 def check_pools(release: ReleasePolicy, pools: ConfidencePools | None) -> None:

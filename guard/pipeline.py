@@ -27,7 +27,7 @@ from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, cha
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.transaction import reset_account
 from medward.guard.alarm import Alarm, tell_alarms
-from medward.guard.answering import release_settings, released_answer
+from medward.guard.answering import release_settings, released_answer, starved_reports
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.certify.certifier import KeptBounds
 from medward.guard.defenses import Defenses, Judgement, failed_part
@@ -202,12 +202,12 @@ class Guard:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is not protected as the policy says, a sentence each: idle screens and filters, unreadable inputs."""
+        """What is not as the policy says, a sentence each: idle screens and filters, unreadable inputs, budgets."""
         privacy, spec = self.policy.privacy, self.model.spec
         screens = idle_screens(self.profile, self.sites, self.policy.screen.rate)
         reports = self._parts.reports
         filters = idle_filters(privacy) if reports is None else reports.filters.notes
-        return (*screens, *filters, *unreadable_inputs(privacy, spec))
+        return (*screens, *filters, *unreadable_inputs(privacy, spec), *starved_reports(self.policy, spec.task))
 
     @property
     def redactions(self) -> Mapping[str, int]:

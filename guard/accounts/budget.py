@@ -144,6 +144,33 @@ class Leakage:
         return min((math.floor(limit * share * UNIT) - used for limit, used in spent if limit), default=math.inf)
 
 
+def starved_level(budget: BudgetPolicy, prices: Offers) -> str:
+    """Say that not even the first answer of an account leaves at its finest level; empty where it does.
+
+    `prices` are the levels an answer may leave at with their bits, finest first, and at least one.
+    """
+    new = Leakage(daily=budget.daily_bits, total=budget.total_bits, label_share=budget.label_share)
+    left = new.allowed(new.start(), PriceRequest("", prices))
+    (finest, bits), (_, least) = prices[0], prices[-1]
+    if left is finest:
+        return ""
+    limit = min(each for each in (budget.daily_bits, budget.total_bits) if each)
+    if left is Level.WITHHELD:
+        return (
+            f"the budget admits no answer: one costs {price_words(least)} bits at least, and the limit is {limit:g}; "
+            "every answer is withheld"
+        )
+    return (
+        f"the budget admits no answer at level {finest.label}: one costs {price_words(bits)} bits, and "
+        f"{(1 - budget.label_share) * limit:g} of the limit are for such; answers leave at level {left.label}"
+    )
+
+
+def price_words(bits: float) -> str:
+    """A price as it is charged, in whole thousandths of a bit, rounded up."""
+    return f"{math.ceil(bits * UNIT) / UNIT:,.3f}"
+
+
 def charge_accounts(
     budgets: Sequence[Leakage], day: int, asks: Sequence[PriceRequest], states: Sequence[LeakState | None]
 ) -> tuple[list[LeakState], tuple[list[Level], list[Verdict]]]:

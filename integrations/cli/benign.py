@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from medward.guard.answering import starved_reports
 from medward.guard.profile import idle_screens
 from medward.integrations.cli.options import console
 
 
 def print_notes(bundle: Any) -> None:
     """Say what is not protected as the policy says."""
-    for note in idle_screens(bundle.profile, bundle.sites, bundle.policy.screen.rate):
+    starved = starved_reports(bundle.policy, bundle.card.spec.task)
+    for note in (*idle_screens(bundle.profile, bundle.sites, bundle.policy.screen.rate), *starved):
         console.print(f"note: {note}", markup=False)

@@ -204,6 +204,7 @@ def _tell_prices(bundle: Any) -> None:
     """Say what a report and its findings cost a budget; of other models a label is log2 of their number."""
     import numpy as np
 
+    from medward.guard.accounts.budget import price_words
     from medward.guard.tasks.base import ReleaseSettings
     from medward.guard.tasks.report import WrittenReport
     from medward.guard.types import Level
@@ -211,7 +212,7 @@ def _tell_prices(bundle: Any) -> None:
     task = bundle.card.spec.task
     if isinstance(task, WrittenReport):
         text, findings = (
-            task.bits(np.zeros((1, len(task.findings))), level, ReleaseSettings())
+            price_words(task.bits(np.zeros((1, len(task.findings))), level, ReleaseSettings()))
             for level in (Level.FULL, Level.LABEL)
         )
-        console.print(f"[budget]: a report costs {text:,.3f} bits, its findings alone {findings:.3f}", markup=False)
+        console.print(f"[budget]: a report costs {text} bits, its findings alone {findings}", markup=False)

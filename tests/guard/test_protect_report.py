@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from math import log2
+from math import ceil, log2
 
 import numpy as np
 import pytest
@@ -135,8 +135,31 @@ def test_the_command_protects_a_report_function(tmp_path):
     done = CliRunner().invoke(app, ["protect", WRITER, *where, *said, "--low", "0", "--high", "1"])
     assert done.exit_code == 0, done.output
     assert load_bundle(tmp_path / "bundle", allow_code=True).card.spec.task == WrittenReport(findings=FINDINGS)
-    prices = f"[budget]: a report costs {text_bits(4096, 256):,.3f} bits, its findings alone {3 * log2(3):.3f}"
+    up = [ceil(1000 * each) / 1000 for each in (text_bits(4096, 256), 3 * log2(3))]
+    prices = f"[budget]: a report costs {up[0]:,.3f} bits, its findings alone {up[1]:.3f}"
     assert prices in done.output, "a limit is chosen by what an answer costs"
+
+
+@pytest.mark.parametrize(
+    ("bits", "said"),
+    [
+        (1, "the budget admits no answer: one costs 4.755 bits at least, and the limit is 1; every answer is withheld"),
+        (60_000, "one costs 32,768.006 bits, and 30000 of the limit are for such; answers leave at level label"),
+        (70_000, ""),
+        (0, ""),
+    ],
+)
+def test_a_budget_that_admits_no_report_is_told_by_who_serves_it(tmp_path, bits, said):
+    policy = report_policy(budget={"daily_bits": bits}, screen={"action": "allow"})
+    made_bundle(tmp_path / "bundle", policy)
+    guard = load_bundle(tmp_path / "bundle", allow_code=True).guard(ephemeral=True)
+    notes = [note for note in guard.notes if "the budget admits no answer" in note]
+    answer = ask(guard, ROWS[:1])
+    guard.close()
+    assert len(notes) == bool(said)
+    assert all(note.endswith(said) for note in notes)
+    expected = Level.WITHHELD if bits == 1 else Level.LABEL if said else Level.FULL
+    assert answer.levels == (expected,), "as it was told"
 
 
 def test_what_follows_a_bundle_takes_it(bundle, tmp_path):
