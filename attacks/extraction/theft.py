@@ -94,12 +94,13 @@ class Theft:
         share = f"{1 - self.pool_share:.0%}"
         rows = f"in-distribution rows{', with labels' if self.labelled else ''}"
         own = f"; {share} of the queries are {'' if self.labelled else 'unlabelled '}{rows}"
+        texts = "the texts that leave; " if self.labels == "text" else ""
         return ThreatModel(
             access=Access.SCORES if self.labels == "soft" else Access.LABELS,
             queries=self.queries,
             accounts=self.accounts,
             per_day=self.per_day,
-            knowledge=f"{self.strategy.knowledge}{own if self.pool_share < 1 else ''}",
+            knowledge=f"{texts}{self.strategy.knowledge}{own if self.pool_share < 1 else ''}",
         )
 
     def adaptive(self, policy: Policy) -> Theft:

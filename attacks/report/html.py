@@ -17,6 +17,7 @@ from medward.attacks.validation.record import Interaction, Report
 from medward.guard.certificate import certificate_sentence
 
 TEXT_LIMIT = "Report writers, prompts and other text."
+WORDING_LIMIT = "What a report says besides its findings, and prompts other than the bundle's own."
 LIMITS = (
     "Poisoned or backdoored training data, and tampering with the model before it was put into the bundle.",
     "Reconstruction of training images from the model, and guesses at what its training set as a whole is like.",
@@ -108,7 +109,10 @@ def untested_sentences(report: Report) -> tuple[str, ...]:
             found += family.absent(mine, report.provenance)
         elif not any(f.family == name for f in skipped):
             found.append(family.untested)
-    return (*found, *(each for each in LIMITS if each != TEXT_LIMIT or report.provenance.modality != "text"))
+    if report.provenance.modality == "text":
+        return (*found, *(each for each in LIMITS if each != TEXT_LIMIT))
+    writes = report.provenance.task == "report"
+    return (*found, *(WORDING_LIMIT if writes and each == TEXT_LIMIT else each for each in LIMITS))
 
 
 def _arms(finding: Finding) -> tuple[Interval | None, ...]:

@@ -94,7 +94,11 @@ def test_evasion_and_thefts_are_judged_and_the_rest_is_not_tested(bundle, tmp_pa
     assert site.accuracy.undefended.value == site.accuracy.guarded.value == 1 - WRONG / site.n
     assert set(site.sensitivity) == set(FINDINGS)
     assert site.specificity["pneumothorax"].undefended.value == 1 > site.specificity["effusion"].undefended.value
-    assert (tmp_path / "out" / "report.html").read_text().count("ada-steal-text")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("ada-steal-text")
+    assert "the texts that leave; a public pool" in page
+    assert "Report writers, prompts" not in page
+    assert "prompts other than the bundle&#39;s own" in page
     again = run_validation(Deployment(bundle=bundle), SPLITS, tmp_path / "out", attacks=attacks, progress=False)
     assert again.findings == report.findings == load_report(tmp_path / "out", "out").findings
 
