@@ -20,7 +20,7 @@ _NEAR = frozenset({" ", "^", " ^ "})
 _POINT = frozenset({".", ". "})
 _COMMA = frozenset({",", ", ", " , "})
 _VOWEL = re.compile("[aeiouy]")
-_LETTER_WORDS = frozenset("aeioy")
+_LETTER_WORDS = frozenset("aefimoy")  # articles, conjunctions and sexes
 _MOST_WORDS = 4
 _SHORTEST = 3  # letters of a word that no list knows
 _BEGINNING = re.compile(r"(?:^|[\n\r.:;|(\[>])[ \t]*$")
@@ -43,16 +43,17 @@ class CapitalNames:
 
     def __init__(self, lexicon: Lexicon, lists: Mapping[str, Sequence[str]], words: Mapping[str, str]) -> None:
         self._other = frozenset(word for each in _OTHER_WORDS for word in lists[each]) | (
-            lexicon.not_names | lexicon.clinical | (frozenset(lists["place_words"] + lists["facilities"]) - lexicon.surnames)
+            lexicon.not_names | (lexicon.clinical - lexicon.surnames) | (frozenset(lists["place_words"] + lists["facilities"]) - lexicon.surnames)
         )
         self._endings = tuple(lists["word_endings"])
+        self._verb_endings = tuple(lists["verb_endings"])
         self._names = (lexicon.given | lexicon.surnames) - self._other
         self._given = lexicon.telling_given - self._other
         self._surnames = lexicon.telling_surnames - self._other
         self._particles = frozenset(each for each in lexicon.particles if len(each) > 1)
         self._cue = re.compile(rf"(?<![A-Za-z])(?:{words['name_cue']})[ .:=,]{{1,3}}(?:{words['copula']} )?$", re.I)
         self._label = re.compile(rf"(?<![A-Za-z])(?i:{words['label']}) ?(?::|\bby\b) ?$")
-        self._subject = re.compile(rf"(?<![A-Za-z])(?:{words['capital_label']}) $")
+        self._subject = re.compile(rf"(?<![A-Za-z])(?:{words['subject']}) $")
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Names in capitals of the window."""
@@ -96,7 +97,7 @@ class CapitalNames:
         return (
             len(word) >= _SHORTEST
             and word not in self._other
-            and not word.endswith((*self._endings, "'t"))
+            and not word.endswith(self._endings)
             and bool(_VOWEL.search(word))
         )
 
@@ -125,16 +126,20 @@ class CapitalNames:
                 yield start, end
 
     def _is_announced(self, text: str, run: Sequence[_Word]) -> bool:
-        """Whether a cue stands before a run, or a label that is no part of a sentence."""
+        """Whether a cue or a label stands before a run, or a subject before what does not end as verbs do."""
         before = text[max(0, run[0].start - _CUE_LENGTH) : run[0].start]
         if self._cue.search(before) or self._label.search(before):
             return True
-        return bool(self._subject.search(before)) and any(each.word in self._names for each in run)
+        if not self._subject.search(before):
+            return False
+        return not run[0].word.endswith(self._verb_endings) or any(each.word in self._names for each in run)
 
 
 def _stands_near(text: str, before: _Word, word: _Word) -> bool:
-    """Whether two words may be of one name by what is between them; a point only behind an initial."""
+    """Whether two words may be of one name by what is between them: a point only behind an initial."""
     gap = text[before.end : word.start]
+    if text[before.end - 2 : before.end] == "'S":
+        return False
     return gap in _NEAR or gap in _COMMA or (gap in _POINT and len(before.word) == 1)
 
 
