@@ -1,6 +1,6 @@
 """Names in capitals: words that no list knows, beside a name, behind a cue, or alone on a line, are a name's.
 
-Burned-in headers are in capitals, and half of all surnames are in no lexicon. In capitals nothing tells a name but its
+Burned-in headers are in capitals, and many surnames are in no lexicon. In capitals nothing tells a name but its
 company: a run of words that are no words of the language is a name where one of them is a given name, where a label or
 a title announces it, or where nothing else stands on its line.
 """
@@ -11,25 +11,40 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import re2
+
 from medward.guard.release.disguises.folded_text import FoldedText
 from medward.guard.release.text.lexicon import Lexicon
 from medward.guard.release.text.spans import IdentifierKind, IdentifierSpan
 
-_CAPITALS = re.compile(r"(?<![A-Za-z0-9'-])[A-Z]+(?:['-][A-Z]+)*(?![A-Za-z0-9]|['-][A-Za-z0-9])")
+_CAPITALS = re.compile(r"\b[A-Z]+\b(?:['-][A-Z]+\b)*(?!['-][A-Za-z0-9])")
 _NEAR = frozenset({" ", "^", " ^ "})
 _POINT = frozenset({".", ". "})
 _COMMA = frozenset({",", ", ", " , "})
 _VOWEL = re.compile("[aeiouy]")
+_INSIDE = frozenset({"-", "'"})  # of a word that is not all in capitals
 _LETTER_WORDS = frozenset("aefimoy")  # articles, conjunctions and sexes
 _MOST_WORDS = 4
 _SHORTEST = 3  # letters of a word that no list knows
 _BEGINNING = re.compile(r"(?:^|[\n\r.:;|(\[>])[ \t]*$")
-_BEFORE, _BEHIND = re.compile(r"(?:^|[\n\r:;|])[ \t]*$"), re.compile(r"[ \t.]*(?:$|[\n\r;|])")
+_LINE_BEGINS, _NUMBER = re.compile(r"(?:^|[\n\r])[ \t]*$"), re.compile(r"[ \t,]+[0-9]")
+_ENTRY_BEGINS, _ENTRY_ENDS = re.compile(r"(?:^|[\n\r:;|])[ \t]*$"), re.compile(r"[ \t.]*(?:$|[\n\r;|])")
 _CUE_LENGTH = 32  # characters that are looked back for a cue
-_OTHER_WORDS = (
-    "common_words clinical_words clinical_nouns person_verbs person_participles states titles name_suffixes generic "
-    "number_labels measured place_acronyms place_prepositions"
-).split()
+_OTHER_WORDS = [
+    "common_words",
+    "clinical_words",
+    "clinical_nouns",
+    "person_verbs",
+    "person_participles",
+    "states",
+    "titles",
+    "name_suffixes",
+    "generic",
+    "number_labels",
+    "measured",
+    "place_acronyms",
+    "place_prepositions",
+]
 
 
 class _Word(NamedTuple):
@@ -39,13 +54,16 @@ class _Word(NamedTuple):
 
 
 class CapitalNames:
-    """Capital names are found by the company of words that no list of one language knows."""
+    """Capital names are names that the company of words that no list of one language knows gives away."""
 
     def __init__(self, lexicon: Lexicon, lists: Mapping[str, Sequence[str]], words: Mapping[str, str]) -> None:
         self._other = frozenset(word for each in _OTHER_WORDS for word in lists[each]) | (
-            lexicon.not_names | (lexicon.clinical - lexicon.surnames) | (frozenset(lists["place_words"] + lists["facilities"]) - lexicon.surnames)
+            lexicon.not_names
+            | (lexicon.clinical - lexicon.surnames)
+            | (frozenset([*lists["place_words"], *lists["facilities"]]) - lexicon.surnames)
         )
-        self._endings = tuple(lists["word_endings"])
+        self._endings = frozenset(lists["word_endings"])
+        self._lengths = sorted({len(each) for each in self._endings})
         self._verb_endings = tuple(lists["verb_endings"])
         self._names = (lexicon.given | lexicon.surnames) - self._other
         self._given = lexicon.telling_given - self._other
@@ -54,9 +72,18 @@ class CapitalNames:
         self._cue = re.compile(rf"(?<![A-Za-z])(?:{words['name_cue']})[ .:=,]{{1,3}}(?:{words['copula']} )?$", re.I)
         self._label = re.compile(rf"(?<![A-Za-z])(?i:{words['label']}) ?(?::|\bby\b) ?$")
         self._subject = re.compile(rf"(?<![A-Za-z])(?:{words['subject']}) $")
+        options = re2.Options()
+        options.encoding, options.log_errors = re2.Options.Encoding.LATIN1, False
+        self._worth_reading = re2.compile(
+            rf"[A-Z]{{2}}[ ,.^'-]{{1,3}}[A-Z]{{2}}|\b(?:(?i:{words['name_cue']}|{words['label']})|{words['subject']})"
+            rf"[^A-Za-z]{{1,4}}(?:(?i:{words['copula']}) )?[A-Z]{{2}}".encode("ascii"),
+            options,
+        )
 
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Names in capitals of the window."""
+        if not self._worth_reading.search(folded.view):
+            return
         text = folded.view.decode("ascii")
         for run in self._runs(text):
             for first, last in self._named(folded, text, run):
@@ -72,11 +99,11 @@ class CapitalNames:
             if run and not _stands_near(text, run[-1], word):
                 yield from self._trimmed(run)
                 run = []
-            if self._may_be_named(word.word) and not (len(word.word) == 1 and not run):
-                run.append(word)
-            else:
+            if not self._may_be_named(word.word) or text[word.start - 1 : word.start] in _INSIDE:
                 yield from self._trimmed(run)
                 run = []
+            elif run or len(word.word) > 1:
+                run.append(word)
         yield from self._trimmed(run)
 
     def _trimmed(self, run: Sequence[_Word]) -> Iterator[Sequence[_Word]]:
@@ -97,7 +124,7 @@ class CapitalNames:
         return (
             len(word) >= _SHORTEST
             and word not in self._other
-            and not word.endswith(self._endings)
+            and not any(word[-length:] in self._endings for length in self._lengths)
             and bool(_VOWEL.search(word))
         )
 
@@ -126,7 +153,9 @@ class CapitalNames:
                 yield start, end
 
     def _is_announced(self, text: str, run: Sequence[_Word]) -> bool:
-        """Whether a cue or a label stands before a run, or a subject before what does not end as verbs do."""
+        """Whether a cue or a label stands before a run, or a subject before what ends as no verb, or carets in it."""
+        if "^" in text[run[0].start : run[-1].end]:
+            return True  # as DICOM parts a name
         before = text[max(0, run[0].start - _CUE_LENGTH) : run[0].start]
         if self._cue.search(before) or self._label.search(before):
             return True
@@ -154,9 +183,12 @@ def _parts(text: str, run: Sequence[_Word]) -> list[tuple[int, int]]:
 
 
 def _is_alone(folded: FoldedText, run: Sequence[_Word]) -> bool:
-    """Whether nothing else stands on the line of a run, but for a label."""
+    """Whether nothing else stands in an entry but a label before a run, or on a line but a number behind it."""
     start, end = folded.span_in_text(run[0].start, run[-1].end)
-    return bool(_BEFORE.search(folded.text[max(0, start - _CUE_LENGTH) : start]) and _BEHIND.match(folded.text, end))
+    before = folded.text[max(0, start - _CUE_LENGTH) : start]
+    if _ENTRY_BEGINS.search(before) and _ENTRY_ENDS.match(folded.text, end):
+        return True
+    return bool(_LINE_BEGINS.search(before) and _NUMBER.match(folded.text, end))
 
 
 def _begins(folded: FoldedText, run: Sequence[_Word]) -> bool:
