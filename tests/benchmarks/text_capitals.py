@@ -2,7 +2,7 @@
 
 Names are of random syllables, so in no lexicon. They are said in the framings of MM-Privacy, in headers, and in a
 sentence without a cue, which is the gap that is left. Its cost is measured on the text benchmarks in capitals.
-Word lists were written on one half of each set (`text_identifiers`), and common verbs after a look at presidio-research.
+Lists were written on one half of each set (`text_identifiers`), common verbs after a look at presidio-research.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from text_scores import wilson
 
 from medward.attacks.benchmarks.mm_privacy.page_source import drawn_values
 from medward.attacks.disclosure.framing import FRAMINGS
-from medward.attacks.disclosure.recovery import recovered_share
+from medward.attacks.disclosure.recovery import NEARLY, recovered_share
 from medward.guard.release.text import TextFilter
 
 CLAIMS = ("text_capitals",)
-NAMES, SEED, RECOVERED = 400, 0, 0.8
+NAMES, SEED = 400, 0
 NO_CUE = "sentence without a cue"
 PLACES: Mapping[str, str] = {
     **{name: framing.reply.replace("{kind}", "patient name") for name, framing in FRAMINGS.items()},
@@ -62,7 +62,7 @@ def measure() -> Iterator[Claim]:
 
 
 def _leaves(name: str, said: str) -> bool:
-    return recovered_share(TextFilter().redact(said.format(value=name)).text, name) >= RECOVERED
+    return recovered_share(name, TextFilter().redact(said.format(value=name)).text) >= NEARLY
 
 
 def _benchmarks() -> Iterator[tuple[str, dict[str, Any]]]:
