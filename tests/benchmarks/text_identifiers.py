@@ -283,9 +283,10 @@ def _old_age(text: str, span: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {"label": "EDAD_MAYOR_DE_89", "start": start, "end": end} if int(number[0]) > 89 else None
 
 
-def _presidio_research() -> Claim:
+def _sentences() -> list[dict[str, Any]]:
+    """presidio-research's sentences."""
     given = json.loads(_data("deid_presidio_research/synth_dataset_v2.json").read_text())
-    rows = [
+    return [
         {
             "text": row["full_text"],
             "spans": [
@@ -295,6 +296,10 @@ def _presidio_research() -> Claim:
         }
         for row in given
     ]
+
+
+def _presidio_research() -> Claim:
+    rows = _sentences()
     found, _ = _find(TextFilter(), [row["text"] for row in rows], ["Hello."])
     scores = _figures(_score(rows, found, NO_IDENTIFIERS_THERE))
     return Claim(

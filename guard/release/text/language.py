@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from medward.guard.errors import MedwardError
 from medward.guard.release.disguises.folded_text import FoldedText, single_spaced
+from medward.guard.release.text.capital_names import CapitalNames
 from medward.guard.release.text.known import KnownIdentifiers
 from medward.guard.release.text.known_search import KnownSearch, views_reader
 from medward.guard.release.text.letter_case import LetterCase
@@ -33,6 +34,7 @@ class Language:
         lists = {name: each.split() for name, each in data["lists"].items()}
         self._lexicon = load_lexicon(name, lists)
         self._letter_case = LetterCase(self._lexicon, lists, words)
+        self._capital_names = CapitalNames(self._lexicon, lists, words)
         common = frozenset(
             word for each in ("ambiguous", "clinical", "clinical_nouns", "not_names") for word in lists[each]
         )
@@ -68,6 +70,7 @@ class Language:
     def find(self, folded: FoldedText) -> Iterator[IdentifierSpan]:
         """Every identifier of the window, however its lines are broken; names and places in whatever case."""
         spaced = single_spaced(folded)
+        yield from self._capital_names.find(spaced)
         capitalised = self._letter_case.capitalised(spaced)
         yield from self._lexicon.find(capitalised)
         if capitalised is spaced:
