@@ -20,7 +20,7 @@ _PUBLIC = re.compile(r"rs[0-9]{3,10}(?:-?[ACGT])?|10\.[0-9]{4}/[A-Za-z.]+[0-9]{7
 _UNIT = re.compile(
     r"(?i)(?:mg|mcg|ml|kg|mm|cm|k?hz|mmhg|u|iu|ui|units?|unidades|copies|copias|cells?|celulas|days?|years?|cfu|ufc|[kmg]?bq)?"
 )
-_TIME = re.compile(r"(?:[01][0-9]|2[0-4])[0-5][0-9]")
+_TIME = re.compile(r"(?:[01][0-9]|2[0-3])[0-5][0-9]|2400")
 _LONG = 7
 """Digits in a row that an identifier of somebody may be."""
 _NEAR = 100
@@ -144,7 +144,7 @@ def _is_range(pieces: list[str]) -> bool:
 
 
 def _is_list(pieces: list[str]) -> bool:
-    """Whether numbers rise or fall, three of them in fives; or are at most four of two digits. Only short ones repeat.
+    """Whether numbers rise or fall throughout, three of them in fives; only short ones repeat.
 
     What has the shape of a telephone's number, or of a damaged one, is no list.
     """
@@ -152,8 +152,6 @@ def _is_list(pieces: list[str]) -> bool:
     abroad = len(lengths) == 4 and lengths[0] < 3
     if _starts_with_nought(pieces) or lengths[abroad:] in _SHAPES or len(pieces) > _MOST:
         return False
-    if set(lengths) == {2} and len(pieces) <= 4:
-        return True
     ordered = numbers in (sorted(numbers), sorted(numbers, reverse=True))
     apart = max(lengths) < 3 or len(set(numbers)) == len(numbers)
     return ordered and apart and (len(pieces) > 3 or all(each % 5 == 0 for each in numbers))
