@@ -10,10 +10,9 @@ from typing import Any
 from medward.guard.release.redaction_stream import NEVER
 
 HEAD = 256
-"""Characters of an answer in which what began before it ends; only a web address is longer."""
+"""Characters of an answer in which what began before it ends; what is longer goes on to the next white space."""
 ADDRESS_REST = re.compile(r"(?:[).,;:!?]*[^\s\"'<>\])).,;:!?])*")
 """What may still belong to a web address behind what was recognised of it."""
-_ADDRESS = "url"  # the kind that goes on to the next white space
 
 
 class SeamReader:
@@ -27,7 +26,7 @@ class SeamReader:
         self._find, self._said = find, {between: before for between, before in said.items() if before}
         self._head = ""
         self._done = not self._said
-        self._open: Any = None  # an address that goes on behind what was read, in pieces of `HEAD` characters
+        self._open: Any = None  # what goes on behind what was read, in pieces of `HEAD` characters
 
     @property
     def settled(self) -> int:
@@ -52,9 +51,9 @@ class SeamReader:
             for span in self._find(before + between + self._head[:HEAD]):
                 if span.start < len(before) and span.end > start:
                     found.append(replace(span, start=0, end=span.end - start))
-        address = next((each for each in found if each.kind == _ADDRESS and each.end == HEAD), None)
-        if address:
-            self._open, self._head = replace(address, start=HEAD, end=HEAD), self._head[HEAD:]
+        longest = next((each for each in found if not self._head[each.end : HEAD].strip("-")), None)
+        if longest:
+            self._open, self._head = replace(longest, start=HEAD, end=HEAD), self._head[HEAD:]
             found += self._going_on(whole=whole)
         return found
 

@@ -12,13 +12,23 @@ _SPANISH_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 _QUANTITY = re.compile(
     r"(?i)^[0-9.,/-]*(?:mg|mcg|ml|kg|mm|cm|hz|khz|mmhg|bpm|days?|weeks?|months?|years?|yo|hours?|hrs?|th|st|nd|rd|g|x|%)$"
 )
-_GLUED_UNIT = re.compile(
-    r"(?i)[0-9-]*(?:mg|mcg|ml|kg|mm|cm|k?hz|mmhg|u|iu|ui|units?|unidades|copies|copias|cells?|celulas|days?|years?)"
+_NUMBER = re.compile(
+    r"(?P<before>[#.,]|rs|10\.[0-9]{4}/[A-Za-z.]+)?(?P<number>[0-9]+(?:-+[0-9]+)*)(?P<unit>[0-9A-Za-z-]*)"
 )
+_PUBLIC = re.compile(r"rs[0-9]{3,10}(?:-?[ACGT])?|10\.[0-9]{4}/[A-Za-z.]+[0-9]{7,10}")
+"""A variant in dbSNP, and an article by its DOI."""
+_UNIT = re.compile(
+    r"(?i)(?:mg|mcg|ml|kg|mm|cm|k?hz|mmhg|u|iu|ui|units?|unidades|copies|copias|cells?|celulas|days?|years?|cfu|ufc|[kmg]?bq)?"
+)
+_TIME = re.compile(r"(?:[01][0-9]|2[0-3])[0-5][0-9]|2400")
 _LONG = 7
 """Digits in a row that an identifier of somebody may be."""
 _NEAR = 100
-"""How far apart the two numbers of a longer range may be that are not round."""
+"""How far apart the two ends of a stretch of a genome may be that is written in full."""
+_MOST = 12
+"""Numbers of a list at most."""
+_SHAPES = {(3, 3, 4), (3, 2, 4), (4, 4, 4, 4)}
+"""How many digits stand between the hyphens of a telephone's, a social security or a card's number."""
 
 
 def is_ip_address(value: str) -> bool:
@@ -79,35 +89,82 @@ def is_phone_number(value: str) -> bool:
 
 
 def is_number_of_somebody(value: str) -> bool:
-    """Whether digits, in one piece or with hyphens between, may number somebody: no quantity, and no range of two.
+    """Whether digits, in one piece or with hyphens between, may number somebody: no quantity, range or list of numbers.
 
-    What is stuck to them does not matter, nor whether some are missing.
+    What is stuck to them does not matter, nor whether some are missing; a unit excuses what is round.
     """
-    number = re.match(r"#?[0-9-]+", value)
-    pieces = re.findall(r"[0-9]+", number[0]) if number else []
-    if sum(map(len, pieces)) < _LONG or _GLUED_UNIT.fullmatch(value):
+    found = _NUMBER.fullmatch(value)
+    if not found or _PUBLIC.fullmatch(value):
         return False
-    return not all(map(_is_year, pieces)) and (len(pieces) != 2 or not _is_range(*pieces))
-
-
-def _is_year(digits: str) -> bool:
-    return len(digits) == 4 and 1800 <= int(digits) < 2100
-
-
-def _is_range(first: str, last: str) -> bool:
-    """Whether two numbers, the smaller one first, are round, near each other, or short; or both are times of day."""
-    if all(re.fullmatch(r"(?:[01][0-9]|2[0-4])(?:00|15|30|45)", each) for each in (first, last)):
+    pieces = _pieces(found["number"])
+    decimal = found["before"] in (".", ",") and pieces[0].startswith("0")
+    if sum(map(len, pieces)) < _LONG or decimal:
+        return False
+    if not _UNIT.fullmatch(found["unit"]):
         return True
-    low, high = int(first), int(last)
-    if "0" in (first[0], last[0]) or low >= high:
+    if len(pieces) == 1:
+        return not found["unit"] or not re.fullmatch(r"[1-9][0-9]*000", pieces[0])
+    return not (_are_years(pieces) or _are_times(pieces) or (_is_range if len(pieces) == 2 else _is_list)(pieces))
+
+
+def _is_counted(value: str) -> bool:
+    """Whether a number is two pieces, as images are counted, or three as drugs are numbered (NDC)."""
+    lengths = [len(each) for each in _pieces(value)]
+    drug = len(lengths) == 3 and lengths[0] in (4, 5) and lengths[1] in (3, 4) and lengths[2] in (1, 2)
+    return max(lengths) <= 5 and (len(lengths) == 2 or drug)
+
+
+def _pieces(number: str) -> list[str]:
+    return re.findall(r"[0-9]+", number)
+
+
+def _are_years(pieces: list[str]) -> bool:
+    """Whether two or three numbers are years, the earlier ones first."""
+    likely = all(len(each) == 4 and 1800 <= int(each) < 2100 for each in pieces)
+    return likely and len(pieces) <= 3 and pieces == sorted(set(pieces))
+
+
+def _are_times(pieces: list[str]) -> bool:
+    """Whether numbers are times of day, the earlier ones first, or two of which the later is a full hour of a night."""
+    overnight = len(pieces) == 2 and pieces[1].endswith("00")
+    return all(map(_TIME.fullmatch, pieces)) and (pieces == sorted(set(pieces)) or overnight)
+
+
+def _is_range(pieces: list[str]) -> bool:
+    """Whether two numbers, the smaller one first, are short or round, or so long that being near is no chance.
+
+    Round are two that end in a nought, and one of them in two.
+    """
+    low, high = map(int, pieces)
+    if _starts_with_nought(pieces) or low >= high:
         return False
-    alike = len(last) - len(first) <= 1 and (low % 10 == high % 10 == 0 or high - low <= _NEAR)
-    return alike or len(first + last) <= _LONG
+    round_ones = low % 10 == high % 10 == 0 and 0 in (low % 100, high % 100)
+    near = min(map(len, pieces)) >= 6 and high - low <= _NEAR
+    return sum(map(len, pieces)) <= _LONG or round_ones or near
+
+
+def _is_list(pieces: list[str]) -> bool:
+    """Whether numbers rise or fall throughout, three of them in fives; only short ones repeat.
+
+    What has the shape of a telephone's number, or of a damaged one, is no list.
+    """
+    lengths, numbers = tuple(map(len, pieces)), [int(each) for each in pieces]
+    abroad = len(lengths) == 4 and lengths[0] < 3
+    if _starts_with_nought(pieces) or lengths[abroad:] in _SHAPES or len(pieces) > _MOST:
+        return False
+    ordered = numbers in (sorted(numbers), sorted(numbers, reverse=True))
+    apart = max(lengths) < 3 or len(set(numbers)) == len(numbers)
+    return ordered and apart and (len(pieces) > 3 or all(each % 5 == 0 for each in numbers))
+
+
+def _starts_with_nought(pieces: list[str]) -> bool:
+    return any(each.startswith("0") and each != "0" for each in pieces)
 
 
 CHECKS: Mapping[str, Callable[[str], bool]] = {
+    "counted": lambda value: _is_counted(value) and is_number_of_somebody(value),
     "dea": is_dea_number,
-    "digits": is_number_of_somebody,
+    "digits": lambda value: not _is_counted(value) and is_number_of_somebody(value),
     "iban": is_bank_account,
     "ip": is_ip_address,
     "long": _has_digits(4),

@@ -97,7 +97,7 @@ class IdentifierReader:
     _text: str = ""  # what of the text may still be needed
     _offset: int = 0  # the place of its first character
     _start: int = 0  # where the next block begins in it
-    _open: IdentifierSpan | None = None  # an address that may go on in the next block
+    _open: IdentifierSpan | None = None  # an address or a number that may go on in the next block
     _finished: bool = False
 
     @property
@@ -115,24 +115,29 @@ class IdentifierReader:
         needed = 1 if whole else BLOCK_LENGTH + LOOKAHEAD
         while len(self._text) - self._start >= needed:
             end = block_end(self._text, self._start)
-            found += self._whole_addresses(self._start, end, self._identifiers(self._start, end))
+            found += self._whole_spans(self._start, end, self._identifiers(self._start, end))
             self._start = end
         forget = max(0, self._start - CONTEXT)
         self._text = self._text[forget:]
         self._offset, self._start = self._offset + forget, self._start - forget
         return found
 
-    def _whole_addresses(self, start: int, end: int, found: list[IdentifierSpan]) -> list[IdentifierSpan]:
-        """The identifiers of a block, where a web address goes on to the next white space, however far that is."""
+    def _whole_spans(self, start: int, end: int, found: list[IdentifierSpan]) -> list[IdentifierSpan]:
+        """The identifiers of a block, where what its window cuts goes on to the next white space, as addresses do."""
         going_on, self._open = self._open, None
-        begun = [replace(going_on, start=start + self._offset, end=start + self._offset)] if going_on else []
-        whole = (
-            self._whole_address(each, end) if each.kind is IdentifierKind.URL else each for each in (*begun, *found)
-        )
+        shown = end + LOOKAHEAD
+        whole = []
+        if going_on:
+            whole.append(self._whole_span(replace(going_on, start=start + self._offset, end=start + self._offset), end))
+        for each in found:
+            behind = self._text[each.end - self._offset : shown]
+            cut = len(self._text) >= shown and not behind.strip("-")
+            goes_on = cut or each.kind is IdentifierKind.URL
+            whole.append(self._whole_span(each, end) if goes_on else each)
         return join_spans(each for each in whole if each.end > each.start)
 
-    def _whole_address(self, span: IdentifierSpan, end: int) -> IdentifierSpan:
-        """A web address as far as it goes within the block; what goes on behind it is open."""
+    def _whole_span(self, span: IdentifierSpan, end: int) -> IdentifierSpan:
+        """An address or a number as far as it goes within the block; what goes on behind it is open."""
         place = span.end - self._offset
         rest = ADDRESS_REST.match(self._text, place, max(place, end))
         past = rest.end() if rest else place

@@ -10,7 +10,7 @@ from __future__ import annotations
 BLOCK_LENGTH = 512
 """Characters of a block at most; it ends behind the last white space of its second half, if there is one."""
 LOOKAHEAD = 256
-"""Characters behind a block that its window shows: no identifier is longer but a web address, which is followed on."""
+"""Characters behind a block that its window shows: an address, or what is longer, is followed on."""
 CONTEXT = 64
 """Characters before a block that its window shows."""
 MAXIMUM_DELAY = BLOCK_LENGTH + LOOKAHEAD

@@ -183,6 +183,15 @@ def test_a_web_address_that_goes_on_in_the_next_answer_is_taken_out_to_its_end(l
     assert out == "[URL], and so on. It is so."
 
 
+@pytest.mark.parametrize("length", [60, 100, 255, 256, 300, 900])
+@pytest.mark.parametrize("between", ["", "-", "---"])
+def test_a_number_that_goes_on_in_the_next_answer_is_taken_out_to_its_end(length, between):
+    talk = conversation()
+    talk.redact("It is 12345678")
+    answer, stream = between.join("7" * length + "2244106262") + ", and so on. It is so.", talk.answer()
+    assert "".join(map(stream.push, answer)) + stream.finish() == "[CODE], and so on. It is so."
+
+
 PADDED = ["The next digit is {}, and the lungs are clear.", "It goes on with {}. There is a small effusion, I think."]
 
 

@@ -14,8 +14,8 @@ FRAMES = ("{}", "class: phone number; evidence: {}", "The record number is {}.",
 
 @st.composite
 def values(draw):
-    """A date of birth, a number of eight digits or a telephone's, as pages show them."""
-    digits = "".join(map(str, draw(st.lists(st.integers(0, 9), min_size=10, max_size=10))))
+    """A date of birth, a number of eight digits or a telephone's, as pages show them. Round numbers are quantities."""
+    digits = draw(st.text("12346789", min_size=10, max_size=10))
     year, month, day = draw(st.integers(1900, 2030)), draw(st.integers(1, 12)), draw(st.integers(1, 31))
     shapes = (f"{year}-{month:02d}-{day:02d}", digits[:8], f"{digits[:3]}-{digits[3:6]}-{digits[6:]}")
     return draw(st.sampled_from(shapes))
@@ -43,6 +43,22 @@ def test_no_value_leaves_of_which_the_rest_can_be_guessed(language, pair, frame)
     value, written = pair
     left = FILTERS[language].redact(frame.format(written)).text
     assert recovered_share(value, left) < NEARLY
+
+
+@pytest.mark.parametrize("language", FILTERS)
+@given(st.from_regex(r"[0-9]{3}-{1,4}[0-9]{2,3}-[0-9]{4}[KU]?|[0-9]{7,9}[K]?", fullmatch=True), st.sampled_from(FRAMES))
+def test_no_whole_number_leaves_whatever_its_digits(language, value, frame):
+    left = FILTERS[language].redact(frame.format(value)).text
+    assert recovered_share(value, left) < NEARLY
+
+
+@pytest.mark.parametrize("language", FILTERS)
+@given(st.integers(60, 3000), st.integers(0, 600), st.integers(1, 700), st.sampled_from(["", "-", "---"]))
+def test_a_number_goes_to_its_end_however_long(language, length, before, size, between):
+    text = "a " * (before // 2) + "It is " + between.join("0" * length + "2244106262") + " indeed."
+    stream = FILTERS[language].stream()
+    streamed = "".join(stream.push(text[at : at + size]) for at in range(0, len(text), size)) + stream.finish()
+    assert streamed == FILTERS[language].redact(text).text == "a " * (before // 2) + "It is [CODE] indeed."
 
 
 def test_without_a_filter_the_rest_can_be_guessed():

@@ -102,6 +102,13 @@ WITHOUT_A_SHAPE_OF_THEIR_OWN = {
     "evidence: 3962-09-24, seen": "evidence: [DATE], seen",
     "fell on 24/13/3962 and": "fell on [DATE] and",
     "patient name66804800 and shows": "patient name[CODE] and shows",
+    "Patient rs 45678912.": "Patient rs [CODE].",
+    "RS 12345678": "RS [CODE]",
+    "item 1.12345678": "item 1.[CODE]",
+    "no.12345678 it is": "no.[CODE] it is",
+    "seen 1230-4560, 12345678U": "seen [CODE], [CODE]",
+    "image 224410-626K": "image [CODE]",
+    "since 24.12.3962": "since [DATE]",
 }
 
 KEPT = [
@@ -145,6 +152,10 @@ KEPT = [
     "follow-up at the clinic in 3 weeks; admitted to the ICU",
     "from 2010-2015, 2018-2019-2020, images 1012-1045, CPT 99213-99215, testosterone (170-1734), shift 0700-1900",
     "rs1234567 variant, 2400000u penicillin, 5000000 units, viral load 1000000-2000000, ratio 0.12345678",
+    "ribs 3-4-5-6-7-8-9, Teeth 31-32-41-42, months 3-6-12-24-36, taper 60-40-30-20-10-5, b-values 0-50-400-800",
+    "troponins 12-45-89-120, P < .0000001, 1000-100000, 10000000CFU/mL, 10000000 CFU/mL, 7400000Bq, 5040-5940 cGy",
+    "NDC 0002-8215-01, doi 10.1148/radiol.2019182716, Image 1043-2081, Titres 1024-4096, Times 0805-1617",
+    "10/20/2000 mg, 20-30-4000 units, Ratio 10/20/1000, Software 3000.10.2, chr7:117559590-117559593",
     "1000-1500 mL, 100-110-120 mg, 12.5x13.2x10.5 cm, 12,345,678 cells, 12345678%",
     "IN THE CHEST, NO FOCAL CONSOLIDATION. HEART SIZE NORMAL. LEFT LOWER LOBE CLEAR.",
 ]
@@ -169,6 +180,8 @@ def test_company_case_and_context_give_an_identifier_away(text, redacted):
         ("Nº de historia clínica 987654.", "Nº de historia clínica [RECORD_NUMBER]."),
         ("alta el 10-I-2021", "alta el [DATE]"),
         ("Escala de Glasgow 15", "Escala de Glasgow 15"),
+        ("Dosis 2400000 UI.", "Dosis 2400000 UI."),
+        ("es 22441062 y", "es [CODE] y"),
         ("Paciente: P\u00c9REZ G\u00d3MEZ, JUAN", "Paciente: [NAME]"),
         ("Nombre del paciente: Goikoetxea Etxeberria, Amaia", "Nombre del paciente: [NAME]"),
         ("Paciente: Estable, Consciente", "Paciente: Estable, Consciente"),
