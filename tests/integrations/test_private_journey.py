@@ -197,6 +197,17 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
     assert not [path for path in Path().iterdir() if "wrong" in path.name]
 
 
+@pytest.mark.parametrize(("after", "expected"), [(0.51, 1), (0.9, 0)])
+def test_a_private_training_that_collapsed_exits_1_and_is_nothing_to_protect(medward, monkeypatch, after, expected):
+    monkeypatch.setattr("medward.guard.harden.private.method.measured_accuracy", lambda *_: after)
+    code, out, err = medward(*HARDEN[:4], "-o", f"reached{after}", *HARDEN[6:], *BUDGET)
+    assert code == expected, out + err
+    assert ("hardly better than chance" in err and "its training collapsed" in err) == bool(expected)
+    assert ("is kept to be looked at, and is nothing to protect" in out) == bool(expected)
+    assert ("medward protect" in out) != bool(expected)
+    assert certificate_at(f"reached{after}").measured["after"] == after
+
+
 @pytest.mark.parametrize("option", [("--target-epsilon", "8"), ("--canaries", "5"), ("--unit", "row"), ("--resume",)])
 def test_options_of_private_training_are_for_it_alone(medward, option):
     code, _, err = medward(*HARDEN[:6], "--method", "pgd", *option)
