@@ -155,17 +155,23 @@ def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
     measured = row.brought.format(*(figure.value for figure in row.figures))
     command = row.command.format(**known)
     if command.startswith("medward validate"):
-        command += _said_besides(command, report)
+        command = _with_said(command, report)
     return Advice(row.does.format(**known), command, measured or (UNMEASURED if row.measurable else ""))
 
 
-def _said_besides(command: str, report: Report) -> str:
-    """The options that were said of the validation and that `command` does not have."""
+def _with_said(command: str, report: Report) -> str:
+    """The `command` with the options that were said of the validation, in the place of its own where it has them."""
+    seed = {"seed": str(report.provenance.seed) if report.provenance.seed else None}
     settings = {name: report.provenance.settings.get(name) for name in ("integer", "immutable", "output_key")}
-    said = {name: report.places.get(name) for name in ("before", "canaries", "manifest")} | settings
-    options = {f"--{name.replace('_', '-')}": value for name, value in said.items() if value is not None}
-    words = "".join(f" {name} {shlex.quote(value)}" for name, value in options.items() if name not in command)
-    return words + (f" {report.places['options']}" if "options" in report.places else "")
+    said = {name: report.places.get(name) for name in ("before", "canaries", "manifest")} | settings | seed
+    words = shlex.split(command)
+    for name, value in said.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is not None and option in words:
+            words[words.index(option) + 1] = value
+        elif value is not None:
+            words += [option, value]
+    return shlex.join(words) + (f" {report.places['options']}" if "options" in report.places else "")
 
 
 def _single_radius(finding: Finding, report: Report) -> float | None:

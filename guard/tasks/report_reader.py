@@ -3,8 +3,8 @@
 A report is cut into clauses, at the ends of sentences, between items and paragraphs and before words that turn a
 sentence; a line that is merely broken goes on. In each the words of a finding are looked for, and cues around them say
 how they are meant: "no", "without" and their like hold from where they stand to the end of the clause or to a word that
-turns it, "has resolved" and "not seen" hold for what stands before. What is said twice counts as the stronger: there,
-then may be there, then not.
+turns it, "has resolved" and "not seen" hold for what stands before, and so does an answer ("effusion: none", "mass?
+No"). What is said twice counts as the stronger: there, then may be there, then not.
 
 Reference: Chapman, Bridewell, Hanbury, Cooper, Buchanan, "A simple algorithm for identifying negated findings and
 diseases in discharge summaries", Journal of Biomedical Informatics 2001 (scopes of negation); Irvin et al., "CheXpert",
@@ -94,8 +94,22 @@ _TURNS = (
     r"and there (?:is|are)"
 )
 _NOT_WITHIN = r"not|no longer|without"
+_ANSWER_ALONE = (  # all that is said, or another question follows
+    r"(?:none|nil|no|neg(?:ative)?|excluded|ruled[ -]out|no (?:evidence|signs?))"
+    r"(?=[ \t]*(?:$|[.,;|/)\n]|\w+[ \t]?[:=?]))"
+)
+_ANSWER = (
+    rf"(?:{_ANSWER_ALONE}|(?:absent|unlikely)\b|(?:none|not|no longer) (?:\w+ )?"
+    r"(?:seen|identified|present|visuali[sz]ed|evident|appreciated|demonstrated|noted|detected)\b)"
+)
+_ANSWERED_ALONE = re.compile(rf"(?:[:=?(]|\s[-–—])\s*{_ANSWER_ALONE}")
+_ANSWERED_BEHIND = re.compile(
+    rf"(?: (?:left|right|bilateral)| ?(?:or|and|/) ?[\w ]{{1,30}})?"
+    rf"(?: ?[:=?(] ?| [-–—] ?| (?=(?:absent|negative|ruled[ -]out|no|none)$)){_ANSWER}"
+)
 _CUT = re.compile(
-    r"(?<=[.;:!?])\s+|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]|[a-z ]{3,30}:))|"
+    rf"(?<=[.;!])\s+|(?<=[:?])\s+(?!\s|{_ANSWER})|\n\s*\n|"
+    r"\n(?=\s*(?:[-*•]|\d+[.)]|[a-z ]{3,30}:))|"
     r"(?<=\w),? (?=(?:but|however|although|though|except|while|whereas)\b)|, and (?=there\b)"
 )
 _SPACE = re.compile(r"\s+")
@@ -114,8 +128,12 @@ class ReportReader:
         for name, words in self.terms.items():
             try:
                 re.compile(words)
+                words_pattern(words)
             except re.error as error:
-                raise MedwardError(f"terms: the words of {name!r} are no pattern: {error}") from None
+                raise MedwardError(
+                    f"terms: the words of {name!r} are no pattern within a text in small letters: {error}; "
+                    "leave flags such as (?i) out"
+                ) from None
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -127,7 +145,7 @@ class ReportReader:
         found: dict[str, Mention] = {}
         for clause in clauses(text):
             for name, words in self.terms.items():
-                for match in re.finditer(rf"\b(?:{words})(?!\w)", clause):
+                for match in words_pattern(words).finditer(clause):
                     meant = meant_in(clause, match.start(), match.end())
                     found[name] = max(meant, found.get(name, meant))
         return found
@@ -138,9 +156,14 @@ class ReportReader:
         return tuple(found.get(name, Mention.ABSENT) > Mention.ABSENT for name in self.terms)
 
 
+def words_pattern(words: str, behind: str = r"(?!\w)") -> re.Pattern[str]:
+    """The `words` of a finding as a whole, with what must stand `behind` them; each pattern is compiled alone."""
+    return re.compile(rf"\b(?:{words}){behind}")
+
+
 def clauses(text: str) -> Iterator[str]:
     """The clauses of a text, in small letters and with single spaces: negation does not reach out of one."""
-    for part in _CUT.split(text.lower()):
+    for part in _CUT.split(_ANSWERED_ALONE.sub(r"\g<0>\n\n", text.lower())):
         if clause := _SPACE.sub(" ", part).strip(" .;:,"):
             yield clause
 
@@ -154,6 +177,8 @@ def meant_in(clause: str, start: int, end: int) -> Mention:
     near = before[turned[-1] :] if turned else before
     if re.search(rf"\b(?:{_MAYBE_BEHIND})\b", behind) or re.search(rf"\b(?:{_NOT_EXCLUDED})\b", near):
         return Mention.UNCERTAIN
+    if _ANSWERED_BEHIND.match(behind):
+        return Mention.ABSENT
     if re.search(rf"(?:^|\b)(?:{_NOT_BEFORE})\b", near) or re.match(rf"[^,]{{0,40}}?\b(?:{_NOT_BEHIND})\b", behind):
         return Mention.ABSENT
     return Mention.UNCERTAIN if re.search(rf"\b(?:{_MAYBE_BEFORE})\b", before) else Mention.PRESENT

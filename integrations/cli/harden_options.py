@@ -25,7 +25,7 @@ from medward.guard.harden import (
 from medward.guard.harden.certified.architecture import known_architecture
 from medward.guard.harden.certified.training import CertifiedTraining
 from medward.guard.harden.folder import harden
-from medward.guard.harden.method import COLLAPSED, PERTURBATION_WORDS, RANDOM_CHANGE_WORDS
+from medward.guard.harden.method import PERTURBATION_WORDS, RANDOM_CHANGE_WORDS
 from medward.guard.harden.result_folder import MODEL
 from medward.guard.harden.robust.universal import UniversalTraining
 from medward.guard.harden.trees.method import TREE_ARCHITECTURE, CertifiedTrees
@@ -34,7 +34,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.regression import Regression
 from medward.integrations.cli.lines import printed_log
-from medward.integrations.cli.private_options import describe_privacy
+from medward.integrations.cli.private_options import describe_privacy, tell_collapse
 
 _ROBUST = {
     "epsilon": "is the radius of a change",
@@ -160,8 +160,7 @@ def run_hardening(
         certificate, chosen_on = harden(model, splits, out, method, **settings)
     console.print(chosen_on, markup=False)
     if isinstance(certificate, PrivacyCertificate):
-        describe_privacy(certificate, again, out, console, protect_options(certificate))
-        return 0
+        return describe_privacy(certificate, again, out, console, protect_options(certificate))
     return describe_certificate(certificate, out, console)
 
 
@@ -182,8 +181,7 @@ def describe_certificate(certificate: RobustnessCertificate, out: Path, console:
         console.print(f"  decisions certified within {each.radius:.4g}: {_changed_from(each.before)}{each.after:.3f}")
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
-    if any(COLLAPSED in note for note in c.notes):
-        console.print(f"collapsed: {out} is kept to be looked at, and is nothing to protect", markup=False)
+    if tell_collapse(c.notes, out, console):
         return 1
     options = protect_options(c)
     said = f" with {options}" if options else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -88,10 +88,11 @@ def parse_prior(text: str) -> str | tuple[float, ...]:
 
 def describe_privacy(
     certificate: PrivacyCertificate, again: Mapping[str, object], out: Path, console: Console, protect: str
-) -> None:
+) -> int:
     """What was spent and what it cost, warnings on stderr, and the commands to type next, as they must be typed.
 
     `again` are options about data by name, `protect` those of ``medward protect`` that say what the model answers.
+    What is returned is the exit code: 1 where training collapsed, and nothing is to be typed next, else 0.
     """
     c = certificate
     console.print(certificate_sentence(c), markup=False)
@@ -99,6 +100,8 @@ def describe_privacy(
     console.print(f"{c.measure}: {measured}; {c.trained} weights trained in {c.steps} steps", markup=False)
     for note in c.notes:
         sys.stderr.write(f"medward: warning: {note}\n")
+    if tell_collapse(c.notes, out, console):
+        return 1
     columns = {name: value for name, value in again.items() if name in ("target", "patient")}
     audit = {option: out / file for option, file in _AUDIT.items() if file in c.files}
     console.print("next, with benign rows that the model was not trained on:")
@@ -108,6 +111,17 @@ def describe_privacy(
         ["validate", "bundle", *_options({**again, "before": out / ORIGINAL, **audit}), "-o", "report"],
     ):
         console.print(f"  medward {shlex.join(command)}", markup=False, soft_wrap=True)
+    return 0
+
+
+def tell_collapse(notes: Sequence[str], out: Path, console: Console) -> bool:
+    """Whether the `notes` of a certificate say that training collapsed; then a line says so of the folder `out`."""
+    from medward.guard.harden.method import COLLAPSED
+
+    collapsed = any(COLLAPSED in note for note in notes)
+    if collapsed:
+        console.print(f"collapsed: {out} is kept to be looked at, and is nothing to protect", markup=False)
+    return collapsed
 
 
 def _options(said: Mapping[str, object]) -> list[str]:

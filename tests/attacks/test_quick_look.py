@@ -219,7 +219,16 @@ def test_where_an_answer_takes_long_fewer_rows_are_judged_so_that_inputs_are_cha
     rows, told = fewer_rows(planned(most / 30), families)
     assert (rows, quick_choice(told, families, seconds=0)) == (25, ("pgd",))
     rows, told = fewer_rows(planned(most), families)
-    assert (rows, quick_choice(told, families, seconds=0)) == (FEWER_ROWS[-1], ("loss",)), "no number is few enough"
+    assert (rows, quick_choice(told, families, seconds=0)) == (QUICK_ROWS, ("loss",)), "no number is few enough"
+
+
+def test_where_rows_make_nothing_shorter_all_are_judged():
+    slow = OVERTIME * QUICK_SECONDS + 100
+    assert fewer_rows(lambda rows: {"knockoff": slow}, {"knockoff": "extraction"})[0] == QUICK_ROWS
+    assert fewer_rows(lambda rows: {"pgd": slow * rows}, {"pgd": "evasion"})[0] == FEWER_ROWS[-1]
+    judged = fewer_rows(lambda rows: {"pgd": slow * max(rows, 25)}, {"pgd": "evasion"})[0]
+    assert judged == 25, "the cost falls no further"
+    assert fewer_rows(lambda rows: {}, {})[0] == QUICK_ROWS
 
 
 def test_a_quick_look_at_a_slow_writer_says_what_its_control_takes(writer, monkeypatch):

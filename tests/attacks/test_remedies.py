@@ -197,7 +197,14 @@ def test_commands_name_what_the_user_said(report):
         shlex.split("--before old.onnx --canaries c.npz --immutable 2 --labels 'my labels.csv' --allow-code")
     )
     (told,) = finding_advice(finding_of(said, "audit", Cause.TOO_FEW_ROWS), said)
-    assert told.command.count("--canaries") == 1
+    assert told.command.count("--canaries c.npz") == told.command.count("--canaries") == 1
+    facts = facts.model_copy(update={"seed": 3})
+    places = places | {"bundle": "x--before-hardening --seed/bundle"}
+    said = report.model_copy(update={"provenance": facts, "places": places})
+    (told,) = finding_advice(finding_of(said, "extraction", Cause.TOO_FEW_ROWS), said)
+    words = shlex.split(told.command)
+    assert words[2] == places["bundle"]
+    assert (words[words.index("--before") + 1], words[words.index("--seed") + 1]) == ("old.onnx", "3")
     unsaid = report.model_copy(update={"places": {}})
     (told,) = finding_advice(finding_of(unsaid, "extraction", Cause.TOO_FEW_ROWS), unsaid)
     assert told.command == "medward validate BUNDLE --data DATA -o report/"

@@ -27,17 +27,42 @@ def texts(*each):
     "code",
     [
         "effusion: 0",
-        "Pleural effusion: None.",
-        "pneumothorax = no; effusion = yes",
         '{"effusion": "negative", "mass": 1}',
         "effusion: 0.02, pneumothorax: 0.9",
         "Pneumothorax: -1",
+        "Effusion: 0 Pneumothorax: 1",
+        "effusion,0",
+        "PNEUMOTHORAX 0",
+        "effusion (0)",
+        "effusion: 0.",
+        "effusion: false",
     ],
 )
 def test_a_denial_by_a_code_is_refused_as_it_would_be_read_as_there(code):
     assert sum(TASK.said_in(code)) > 0 or "mass" in code, "prose reads a code as there"
     with pytest.raises(MedwardError, match=r"labels: 1 of 4 texts deny findings by codes \(.*a table of 0 and 1"):
         reported_sets(texts(*PROSE, code), TASK, "labels")
+
+
+def test_a_few_codes_are_told_and_not_refused(caplog):
+    read = texts(*PROSE * 10, "Effusion: 0")
+    assert len(reported_sets(read, TASK, "labels")) == len(read)
+    with caplog.at_level(logging.WARNING, logger="medward.data"):
+        tell_odd_reports(read, TASK, "labels")
+    (told,) = [each.message for each in caplog.records]
+    assert f"1 of {len(read)} texts deny findings by codes and are read as if these were there" in told
+    assert not reported_sets(texts(*PROSE * 10, "Effusion: none."), TASK, "labels")[-1], "which is English"
+
+
+def test_the_patterns_of_a_user_are_tried_one_by_one():
+    task = WrittenReport(findings=("first", "second"), words=(r"(?P<end>al)pha", r"(?P<end>b)eta|(g)amma"))
+    assert reported_sets(texts("There is alpha.", "Gamma or beta.", "Beta: none."), task, "labels").tolist() == [
+        1,
+        2,
+        0,
+    ]
+    with pytest.raises(MedwardError, match="1 of 2 texts deny findings by codes"):
+        reported_sets(texts("There is alpha.", "gamma: 0"), task, "labels")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +75,15 @@ def test_a_denial_by_a_code_is_refused_as_it_would_be_read_as_there(code):
         "Comparison: None. There is an effusion.",
         "PA and lateral views. De novo mass.",
         "Mild cardiomegaly. Small effusions.",
+        "Two effusions: 0.4, 0.6 cm, are seen.",
+        "Effusion: 0.8.",
+        "Nodule: 0",
+        "COVID pneumonia, LOS 5 days",
+        "PAS positive",
+        "Il-6 raised",
+        "Chicago IL",
+        "VE 40%",
+        "Mit dose: 3, effusion",
     ],
 )
 def test_prose_that_looks_like_a_code_or_another_language_is_read(prose):
@@ -64,6 +98,8 @@ def test_prose_that_looks_like_a_code_or_another_language_is_read(prose):
         "Pas d'épanchement pleural.",
         "Sin derrame pleural.",
         "Geen pneumothorax.",
+        "KEINE PNEUMONIE",
+        "Les poumons, avec pneumonie",
         "无气胸，心影不大",
         "Пневмоторакса нет",
     ],

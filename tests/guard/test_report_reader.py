@@ -39,6 +39,22 @@ THERE, MAYBE, NOT = Mention.PRESENT, Mention.UNCERTAIN, Mention.ABSENT
         ("No effusion\nIMPRESSION: cardiomegaly", {"effusion": NOT, "cardiomegaly": THERE}),
         ("Mass effect on the trachea.", {}),
         ("Evaluation for pneumothorax is limited.", {"pneumothorax": NOT}),
+        ("Pleural effusion: None.", {"effusion": NOT}),
+        ("Effusion: none.\nPneumothorax: No\nThe heart is enlarged.", {
+            "effusion": NOT, "pneumothorax": NOT, "cardiomegaly": THERE}),
+        ("pneumothorax = no; effusion = yes", {"pneumothorax": NOT, "effusion": THERE}),
+        ("Pneumonia: negative Effusion: small", {"pneumonia": NOT, "effusion": THERE}),
+        ("Effusion or pneumothorax: none. Left effusion.", {"effusion": THERE, "pneumothorax": NOT}),
+        ("Pneumonia: not present.", {"pneumonia": NOT}),
+        ("Pneumonia: unlikely given the history.", {"pneumonia": NOT}),
+        ("Pneumonia? No.", {"pneumonia": NOT}),
+        ("Pneumonia? No effusion.", {"pneumonia": THERE, "effusion": NOT}),
+        ("pneumonia (absent), mass - none", {"pneumonia": NOT, "mass": NOT}),
+        ("PNEUMONIA ABSENT", {"pneumonia": NOT}),
+        ("Pneumonia: No evidence. Mass: none seen", {"pneumonia": NOT, "mass": NOT}),
+        ("Small effusion, pneumothorax: none", {"effusion": THERE, "pneumothorax": NOT}),
+        ("Effusion: no change.", {"effusion": THERE}),
+        ("Effusion: small. Comparison: none.", {"effusion": THERE}),
         ("", {}),
     ],
 )  # fmt: skip
@@ -63,6 +79,8 @@ def test_findings_come_in_the_order_of_the_terms_and_doubt_counts_as_there():
 def test_words_that_are_no_pattern_are_named():
     with pytest.raises(MedwardError, match="'effusion' are no pattern"):
         ReportReader({"effusion": "("})
+    with pytest.raises(MedwardError, match=r"'effusion' are no pattern within a text.*leave flags such as \(\?i\) out"):
+        ReportReader({"effusion": "(?i)effusion"})
 
 
 @given(st.text(max_size=200))

@@ -152,7 +152,7 @@ def test_a_table_goes_from_training_to_a_report_by_the_commands_that_are_printed
 def test_images_whose_rows_are_said_to_be_the_unit(medward, made):
     where = ("harden", "site_models_for_privacy:images", "--data", "images.npz", "-o", "seen", "--method", "dp")
     options = ("--unit", "row", "--class-prior", "0.5,0.5", "--clip", "0.5", "--low", "0", "--high", "1")
-    code, out, err = medward(*where, *BUDGET, *options)
+    code, out, err = medward(*where, *BUDGET[:2], *options, "--epochs", "40", "--batch", "60", "--rate", "0.05")
     assert code == 0, err
     certificate = certificate_at("seen")
     assert (certificate.unit, certificate.clip, certificate.other_mechanisms) == ("row", 0.5, ())
@@ -195,6 +195,17 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(medward, mistake):
     assert (code, err.count("\n")) == (3, 1), err
     assert sentence in err
     assert not [path for path in Path().iterdir() if "wrong" in path.name]
+
+
+@pytest.mark.parametrize(("after", "expected"), [(0.51, 1), (0.9, 0)])
+def test_a_private_training_that_collapsed_exits_1_and_is_nothing_to_protect(medward, monkeypatch, after, expected):
+    monkeypatch.setattr("medward.guard.harden.private.method.measured_accuracy", lambda *_: after)
+    code, out, err = medward(*HARDEN[:4], "-o", f"reached{after}", *HARDEN[6:], *BUDGET)
+    assert code == expected, out + err
+    assert ("hardly better than chance" in err and "its training collapsed" in err) == bool(expected)
+    assert ("is kept to be looked at, and is nothing to protect" in out) == bool(expected)
+    assert ("medward protect" in out) != bool(expected)
+    assert certificate_at(f"reached{after}").measured["after"] == after
 
 
 @pytest.mark.parametrize("option", [("--target-epsilon", "8"), ("--canaries", "5"), ("--unit", "row"), ("--resume",)])

@@ -38,7 +38,7 @@ from medward.guard.harden.private.measuring import centred_losses, measured_accu
 from medward.guard.harden.private.parts import TrainedPart, merged_part, select_part
 from medward.guard.harden.private.settings import PrivateSettings
 from medward.guard.harden.private.start import Start, check_start, draw_weights
-from medward.guard.harden.private.statements import canary_record, run_notes, uncovered_sentences
+from medward.guard.harden.private.statements import accuracy_notes, canary_record, run_notes, uncovered_sentences
 from medward.guard.harden.private.training import train_privately
 from medward.guard.harden.private.units import checked_unit, plant_units
 from medward.guard.harden.private.views import Augment, image_views
@@ -136,6 +136,7 @@ class PrivateTraining(PrivateSettings):
         )
         net = merged_part(student.net).eval().requires_grad_(False)
         student.net = net
+        after, chance = measured_accuracy(student, held, losses), losses.chance(held.y)
         plan, mechanism = run.plan, run.plan.mechanism
         certificate = PrivacyCertificate(
             epsilon=run.epsilon,
@@ -155,12 +156,16 @@ class PrivateTraining(PrivateSettings):
             trained=run.trained,
             settings=self._plain(),
             not_covered=uncovered_sentences(unit, self.start, student),
-            notes=(*notes, *run_notes(run, self.canaries, counted=counted)),
+            notes=(
+                *notes,
+                *run_notes(run, self.canaries, counted=counted),
+                *accuracy_notes(losses.measure, after, chance),
+            ),
             measure=losses.measure,
             measured={
                 "before": before,
-                "after": measured_accuracy(student, held, losses),
-                "chance": losses.chance(held.y),
+                "after": after,
+                "chance": chance,
             },
             canaries=canary_record(self.canaries),
             manifest=manifest,

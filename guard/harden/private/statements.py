@@ -6,6 +6,7 @@ from torch import nn
 
 from medward.guard.certificate import CanaryRecord, PrivacyUnit
 from medward.guard.data.canaries import CanarySet
+from medward.guard.harden.method import CHANCE, COLLAPSED
 from medward.guard.harden.private.class_balance import COUNT_NOISE
 from medward.guard.harden.private.start import PRETRAINED, Start, kept_buffers
 from medward.guard.harden.private.training import PrivateRun
@@ -44,6 +45,16 @@ def run_notes(run: PrivateRun, canaries: CanarySet | None, *, counted: bool) -> 
             "them what is to be used, and audit a second training with the same settings"
         )
     return tuple(told)
+
+
+def accuracy_notes(measure: str, after: float, chance: float) -> tuple[str, ...]:
+    """What a reader must know of how well the trained model decides: that it is hardly better than chance."""
+    if after > chance + CHANCE:
+        return ()
+    return (
+        f"the private model is hardly better than chance on the selection rows ({measure} {after:.3f}, of chance "
+        f"{chance:.3f}): {COLLAPSED}; give it more rows or --epochs, or a larger --target-epsilon",
+    )
 
 
 def canary_record(canaries: CanarySet | None) -> CanaryRecord | None:
