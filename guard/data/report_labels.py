@@ -39,7 +39,8 @@ _SCORE_BEHIND = r"[\"']?\s*[:=]\s*[01]?\.\d+(?!\d*\s*(?:[cm]m\b|x\b))"
 _ENGLISH = re.compile(r"\b(?:the|of|is|are|was|were|and|with|without|there|has|which|this|or)\b")
 _NEVER_ENGLISH = re.compile(
     r"\b(?:kein(?:e|en|er|es)?|ohne|nicht|sans|aucune?|pas d[e'’]|sin|ningún|ninguna?|senza|nessun[ao]?|sem|não|"
-    r"geen|zonder|ingen|utan|uden|bez|ausente|assente|descartad[oa]|absence d[e'’])\b"
+    r"geen|zonder|ingen|utan|uden|bez|ausente|assente|descartad[oa]|absence d[e'’]|"
+    r"nein|(?:n[eé]gati|positi)(?:v|f|vo|va|v[oe]s|vas))\b"  # as an answer
 )
 _FOREIGN = tuple(
     re.compile(rf"\b(?:{words})\b")

@@ -157,8 +157,11 @@ class ReportReader:
 
 
 def words_pattern(words: str, behind: str = r"(?!\w)") -> re.Pattern[str]:
-    """The `words` of a finding as a whole, with what must stand `behind` them; each pattern is compiled alone."""
-    return re.compile(rf"\b(?:{words}){behind}")
+    """The `words` of a finding as a whole, with what must stand `behind` them; each pattern is compiled alone.
+
+    Capitals in `words` stand for small letters, too, as texts are read in these.
+    """
+    return re.compile(rf"\b(?:{words}){behind}", re.IGNORECASE)
 
 
 def clauses(text: str) -> Iterator[str]:

@@ -88,3 +88,8 @@ def test_any_text_is_read_and_cut_into_nothing_but_its_own_words(text):
     words = " ".join(text.lower().split())
     assert all(clause in words for clause in clauses(text))
     assert set(READER.read(text)) <= set(CHEST_TERMS)
+
+
+def test_capitals_in_a_users_words_are_read_in_small_letters():
+    assert ReportReader({"mass": "Tumor|Mass"}).present("No mass. A tumor is seen.") == (True,)
+    assert ReportReader({"mass": "Tumor"}).present("No TUMOR is seen.") == (False,)
