@@ -240,6 +240,7 @@ class Tracing:
     name: ClassVar[str] = "tracing"
     measure: ClassVar[str] = "share of rows traced"
     judged_as: ClassVar[str] = "share of rows traced"
+    gate_keys: ClassVar[tuple[str, ...]] = ("evasion_success",)
     share: ClassVar[bool] = True
     claim: ClassVar[str] = ""
     untested: ClassVar[str] = "Which hospital an image is from."

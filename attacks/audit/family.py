@@ -33,6 +33,7 @@ class Audit:
     name: ClassVar[str] = "audit"
     measure: ClassVar[str] = "AUC on canaries"
     judged_as: ClassVar[str] = "audited over claimed epsilon"
+    gate_keys: ClassVar[tuple[str, ...]] = ("audit_ratio",)
     share: ClassVar[bool] = False
     claim: ClassVar[str] = ""
     untested: ClassVar[str] = "Whether a training with differential privacy leaks more than its certificate claims."

@@ -35,6 +35,7 @@ class Disclosure:
     name: ClassVar[str] = "disclosure"
     measure: ClassVar[str] = "share of planted values read"
     judged_as: ClassVar[str] = "share of planted values read"
+    gate_keys: ClassVar[tuple[str, ...]] = ("disclosure",)
     share: ClassVar[bool] = True
     claim: ClassVar[str] = ""
     untested: ClassVar[str] = "What a model that writes says of patients it was shown or trained on."

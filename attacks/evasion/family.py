@@ -61,6 +61,7 @@ class Evasion:
     name: ClassVar[str] = "evasion"
     measure: ClassVar[str] = "share of rows fooled, plain or balanced"
     judged_as: ClassVar[str] = "share of rows fooled, plain or balanced"
+    gate_keys: ClassVar[tuple[str, ...]] = ("evasion_success",)
     share: ClassVar[bool] = True
     claim: ClassVar[str] = ROBUSTNESS
     untested: ClassVar[str] = "Inputs changed so that the model decides otherwise."

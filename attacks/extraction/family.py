@@ -81,6 +81,7 @@ class Extraction:
     name: ClassVar[str] = "extraction"
     measure: ClassVar[str] = "agreement with the model"
     judged_as: ClassVar[str] = "share of the thief's gain that survives"
+    gate_keys: ClassVar[tuple[str, ...]] = ("extraction_gain",)
     share: ClassVar[bool] = True
     claim: ClassVar[str] = ""
     untested: ClassVar[str] = "Theft of the model by its answers."

@@ -40,6 +40,7 @@ class Membership:
     name: ClassVar[str] = "membership"
     measure: ClassVar[str] = "AUC"
     judged_as: ClassVar[str] = "AUC"
+    gate_keys: ClassVar[tuple[str, ...]] = ("membership_auc", "membership_tpr")
     share: ClassVar[bool] = False
     claim: ClassVar[str] = PRIVACY
     untested: ClassVar[str] = "Guesses at whose records trained the model."

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from medward.attacks.families import find_family
 from medward.attacks.validation.cause import Cause, causes_of
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.gate import GOOD
@@ -22,14 +23,6 @@ NO_REMEDY = "No remedy in this release: narrow who may ask, or accept the row in
 """Said where the table has nothing, or nothing that the model did not already have."""
 UNMEASURED = "What it brings was not measured in this release."
 
-_GATE = {
-    "evasion": ("evasion_success",),
-    "extraction": ("extraction_gain",),
-    "membership": ("membership_auc", "membership_tpr"),
-    "audit": ("audit_ratio",),
-    "disclosure": ("disclosure",),
-}
-"""The keys of [gate] that rows of a family are judged by."""
 _SETTINGS = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -150,7 +143,7 @@ def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
         "single_radius": _radius_option(_single_radius(finding, report)),
         "range": "" if facts.low is None or facts.high is None else f" --low {facts.low:g} --high {facts.high:g}",
         "rows": rows_text(finding.shortages),
-        "gate": " or ".join(_GATE.get(finding.family, ("its bound",))),
+        "gate": " or ".join(find_family(finding.family).gate_keys),
     }
     measured = row.brought.format(*(figure.value for figure in row.figures))
     command = row.command.format(**known)

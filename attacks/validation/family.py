@@ -111,6 +111,11 @@ class Family(Protocol):
         ...
 
     @property
+    def gate_keys(self) -> tuple[str, ...]:
+        """The keys of the policy's [gate] that it is judged by."""
+        ...
+
+    @property
     def share(self) -> bool:
         """Whether the measure is a share of rows."""
         ...
