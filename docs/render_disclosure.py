@@ -6,7 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from render_table import table
+
 RESULTS = Path(__file__).parent / "results"
+ARMS = {
+    "undefended": "unguarded",
+    "guarded": "unaware",
+    "adaptive": "knows the filter",
+    "baseline": "decoys",
+    "status": "verdict",
+}
+"""What a row has of a writer and its filter, and how its column is headed."""
 
 
 def memory() -> str:
@@ -69,16 +79,10 @@ def linkage() -> str:
 
 def writers() -> str:
     """Writers and filters before them: the share of planted values read, and the verdict."""
-    arms = ("undefended", "guarded", "adaptive", "baseline")
-    lines = [
-        "| writer | filter | unguarded | unaware | knows the filter | decoys | verdict |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in _claim("writer_validation")["details"]["rows"]:
-        lines.append(
-            f"| {row['writer']} | {row['filter']} | {' | '.join(row[arm] for arm in arms)} | {row['status']} |"
-        )
-    return "\n".join(lines) + "\n"
+    rows = _claim("writer_validation")["details"]["rows"]
+    return table(
+        ["writer", "filter", *ARMS.values()], ([row[each] for each in ("writer", "filter", *ARMS)] for row in rows)
+    )
 
 
 def mm_privacy(risk: str) -> str:
@@ -122,14 +126,8 @@ def mm_privacy_kinds() -> str:
 
 def mm_privacy_validation() -> str:
     """What `validate_writer` says of trained readers, arm by arm."""
-    arms = ("undefended", "guarded", "adaptive", "baseline")
-    lines = [
-        "| writer | unguarded | unaware | knows the filter | decoys | verdict |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, row in _claim("mm_privacy_validation")["details"]["rows"].items():
-        lines.append(f"| {name} | {' | '.join(row[arm] for arm in arms)} | {row['status']} |")
-    return "\n".join(lines) + "\n"
+    rows = _claim("mm_privacy_validation")["details"]["rows"]
+    return table(["writer", *ARMS.values()], ([name, *(row[each] for each in ARMS)] for name, row in rows.items()))
 
 
 def _with_ends(interval: dict[str, float]) -> str:

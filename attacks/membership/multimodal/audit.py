@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,10 +61,19 @@ class VisionLanguageScores:
 
 
 def audit_vision_language_model(
-    model: GenerativeModel, pairs: ImageTextPairs, *, seed: int = 0, **settings: Any
+    model: GenerativeModel,
+    pairs: ImageTextPairs,
+    *,
+    reference: GenerativeModel | None = None,
+    temperatures: Sequence[float] = TEMPERATURES,
+    set_size: int = SET_SIZE,
+    read: ReadFindings | None = None,
+    seed: int = 0,
 ) -> tuple[VisionLanguageRow, ...]:
-    """Evaluate every score of `score_vision_language_model`, whose `settings` these are."""
-    scores = score_vision_language_model(model, pairs, seed=seed, **settings)
+    """Evaluate every score of `score_vision_language_model`, whose settings these are."""
+    scores = score_vision_language_model(
+        model, pairs, reference=reference, temperatures=temperatures, set_size=set_size, read=read, seed=seed
+    )
     return evaluate_vision_language_scores(scores, pairs, seed=seed)
 
 
