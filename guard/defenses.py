@@ -27,7 +27,7 @@ from medward.guard.certify.certifier import CERTIFICATE_PART
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.intake.burned_in_check import BURNED_IN_TEXT
 from medward.guard.monitors.base import SCREEN, Observations
-from medward.guard.monitors.strangeness import STRANGE, STRANGENESS
+from medward.guard.monitors.strangeness import STRANGENESS
 from medward.guard.parts import GuardParts
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
@@ -80,10 +80,11 @@ class Defenses:
         profile = self.parts.sites.get(request.organisation, self.profile)
         judged = self.spec.judged(outputs)
         sight, away = observe_batch(self.policy, profile, request.inputs, judged)
-        p_values = sight.get(STRANGE.name, np.full(len(request.inputs), np.nan))
+        p_values = np.full(len(request.inputs), np.nan)
         try:
             if SCREEN in away:
                 raise away.pop(SCREEN)
+            p_values = profile.screening.p_values(sight[STRANGENESS])
             screened = self._screen(profile, request, judged, sight[STRANGENESS])
             strange = float(sum(action > Action.ALLOW for action in screened))
             summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})

@@ -15,7 +15,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import CONTENT_CODES, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
 from medward.guard.monitors.repeats import find_repeats
-from medward.guard.monitors.table import calibration_shares, monitors_with
+from medward.guard.monitors.table import calibration_shares, capital_shares, monitors_with
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
@@ -96,11 +96,12 @@ class AccountMonitors:
 
         Thresholds and bounds are one event of the calibration draw, whoever asks.
         """
-        shares, monitors = calibration_shares(profile.plugins), active_monitors(policy, profile)
+        shares, monitors = capital_shares(profile.plugins), active_monitors(policy, profile)
+        risks = calibration_shares(profile.plugins)
         strata = 1 if profile.strata is None else profile.strata.count
         bets = []
         for each in monitors:
-            settings = BetSettings.under(policy.monitor, shares[each.name], strata=strata, longest=MAX_DEPTH)
+            settings = BetSettings.under(policy.monitor, risks[each.name], strata=strata, longest=MAX_DEPTH)
             bets.append(each.bet(profile.fitted[each.source], settings))
         total = sum(shares[each.name] for each in monitors)
         combined = CombinedEProcess(
@@ -121,12 +122,13 @@ class AccountMonitors:
         if STRATUM in sight:
             values[STRATUM] = [*strata]
         for bet in self.bets:
-            name, nothing = bet.part.name, bet.part.unremarkable
+            name = bet.part.name
             if name in sight:
                 own, found = bet.values(state.get(name), sight[name], codes, strata)
                 state.update({} if own is None else {name: own})
                 values[name] = [
-                    nothing if how in bet.repeats else value for value, how in zip(found, repeated, strict=True)
+                    bet.part.repeated(value) if how in bet.repeats else value
+                    for value, how in zip(found, repeated, strict=True)
                 ]
         standing = self.combined.resume(state.get(self.combined.name))
         before = self.combined.action(standing["peak"])

@@ -173,7 +173,7 @@ def _claims(
             if any(each.part == "account" and each.account == key for each in errors):
                 continue
             verdict, values = found[monitor.name, key], read.bets[key]
-            _check(where, monitor.strata, parts, values, read, parts_of({SCREEN}, profile.plugins))
+            _check(where, monitor.strata, parts, values, read)
             yield _Claim(
                 seq=record["seq"],
                 key=key,
@@ -190,10 +190,8 @@ def _claims(
         raise IntegrityError(f"{where}: not the record of a query: {error!r}") from None
 
 
-def _check(
-    where: str, strata: int, parts: Sequence[Part], values: BetValues, record: AuditRecord, screened: set[str]
-) -> None:
-    """Refuse bets that no guard makes: other parts, another count, values that are not on the grid or of the input."""
+def _check(where: str, strata: int, parts: Sequence[Part], values: BetValues, record: AuditRecord) -> None:
+    """Refuse bets that no guard makes: other parts, another count, values that no part knows."""
     names = {part.name for part in parts} | ({STRATUM} if strata > 1 else set())
     if values.keys() != names:
         raise IntegrityError(f"{where}: bets by {sorted(values)}, needs them by {sorted(names)}")
@@ -206,7 +204,3 @@ def _check(
             raise IntegrityError(f"{where}: needs as many values of {part.name} as inputs, and at least one")
         if strays := [value for value in column if not part.knows(value)]:
             raise IntegrityError(f"{where}: {part.name} knows no value {strays[0]!r}")
-        if part.name in screened and any(
-            value not in (p, 1.0) for value, p in zip(column, record.p_values, strict=True)
-        ):
-            raise IntegrityError(f"{where}: bets on other p-values than it records")

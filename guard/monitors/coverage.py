@@ -114,7 +114,11 @@ class Coverage:
     contamination: float = 0.0
     ratio: float = 1.0
     name: str = "coverage"
-    unremarkable: float = REPEATED
+    conditional: bool = True
+
+    def repeated(self, value: float) -> float:  # noqa: ARG002 (whatever it was)
+        """The cell of a repeat."""
+        return REPEATED
 
     @property
     def bounds(self) -> Array:
@@ -150,7 +154,14 @@ class Coverage:
         """Each cell."""
         bounds = zip(upper_bounds(self.counts, self.risk).tolist(), self.bounds.tolist(), strict=True)
         return tuple(
-            Event(part=self.name, at=float(cell), cell=True, level=level, allowed=allowed)
+            Event(
+                part=self.name,
+                at=float(cell),
+                cells=frozenset({float(cell)}),
+                label=f"cell {cell}",
+                level=level,
+                allowed=allowed,
+            )
             for cell, (level, allowed) in enumerate(bounds)
         )
 

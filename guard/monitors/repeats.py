@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-REMEMBERED_INPUTS = 16
+REMEMBERED_INPUTS = 256
 NEAR_INPUTS = 2
 Recent = list[list[str]]
 """Digest and content code of the last inputs, oldest first; the code only of the last `NEAR_INPUTS`."""

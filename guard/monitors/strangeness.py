@@ -1,21 +1,27 @@
-"""Strangeness: how strange an account's inputs look to the screens, by the p-values that single inputs have too.
+"""Strangeness: how strange an account's inputs look to the screens, by their ranks among calibration rows.
 
-The strangeness of an input is a fixed function of it, so its calibration-conditional p-values are bet on; too many
-strange inputs raise the wealth. Drift may make inputs up to `OFFSET` times its dial stranger.
+The strangeness of an input is a fixed function of it, so its rank among the calibration rows of its stratum is bet on
+(`guard.statistics.rank_eprocess`): a clinic of a rare class is judged beside that class, and a class of few rows is no
+place to hide in. Drift may make inputs up to `OFFSET` times its dial stranger, or less strange.
 
-Reference: Bates et al. 2023 for the p-values (`guard.statistics.conformal`).
+The policy's `contamination` is forgiven by bounds and not by ranks: where it is not 0, calibration-conditional p-values
+of all rows are bet on instead (`guard.statistics.eprocess`), at this monitor's part of the calibration risk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medward.guard.monitors.base import SCREEN, BenignRows, BetSettings, Monitor, Observations, PlainBet
+import numpy as np
+
+from medward.guard.monitors.base import SCREEN, BenignRows, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.score_reference import ScoreReference
 from medward.guard.policy import Policy
 from medward.guard.screens.fused import FusedScreen
+from medward.guard.statistics.rank_eprocess import RankEProcess, rank_cuts
 from medward.guard.types import Array, Outputs
 
 OFFSET = 0.1  # how much stranger an input may look, at drift 1; benign median and 95th percentile are 1 apart
@@ -40,6 +46,12 @@ class ScreenReference:
         """Strangeness ``(n,)``."""
         return self.screen.strangeness(inputs, outputs)
 
+    def p_values(self, scores: Array) -> Array:
+        """Ordinary conformal p-values ``(n,)`` of strangeness ``(n,)`` among all calibration rows; least for NaN."""
+        known = self.reference.scores
+        above = np.where(np.isnan(scores), 0, len(known) - np.searchsorted(known, scores, "left"))
+        return np.asarray((above + 1) / (len(known) + 1))
+
     def at_risk(self, risk: float, strata: int) -> ScreenReference:
         """The same with thresholds at `risk`."""
         return replace(self, reference=self.reference.at_risk(risk, strata))
@@ -55,22 +67,66 @@ class ScreenReference:
         return cls(screen=FusedScreen.from_arrays(arrays), reference=reference)
 
 
-def strangeness_p_values(policy: Policy, reference: ScoreReference, scores: Array) -> Array:
-    """p-values ``(n,)`` of strangeness ``(n,)``, of which drift may have made a part."""
-    return reference.p_values(scores - OFFSET * policy.monitor.drift)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankBet:
+    """A rank bet turns scores into rank cells by the `cuts` of their stratum; drift may have made `slack` of a score.
+
+    The account keeps nothing but its wealth and counts.
+    """
+
+    part: RankEProcess
+    cuts: tuple[Array, ...]
+    slack: float
+    repeats: tuple[str, ...] = ("exact", "near")
+    repeat_radius: int = 0
+
+    @classmethod
+    def of(cls, name: str, reference: ScoreReference, count: int, slack: float) -> RankBet:
+        """The bet of the monitor `name` among `reference`, of `count` strata."""
+        strata = np.zeros(len(reference.scores), np.int64) if reference.strata is None else reference.strata
+        own = [reference.scores[strata == stratum] for stratum in range(count)]
+        kept = repr([each.tolist() for each in own])
+        named = f"{hashlib.blake2b(kept.encode(), digest_size=6).hexdigest()}:{slack:g}"
+        part = RankEProcess(name=name, sizes=tuple(map(len, own)), calibration=named)
+        return cls(part=part, cuts=tuple(map(rank_cuts, own)), slack=slack)
+
+    def values(
+        self,
+        state: Any,  # noqa: ARG002 (as every bet)
+        column: Sequence[float],
+        codes: Sequence[str],  # noqa: ARG002
+        strata: Sequence[int],
+    ) -> tuple[Any, list[float]]:
+        """The cells, row by row."""
+        scores, cells = np.asarray(column, np.float64), self.part.cells
+        found = [
+            cells.encode(scores[row : row + 1], self.cuts[stratum], self.slack)[0] for row, stratum in enumerate(strata)
+        ]
+        return None, list(map(float, found))
+
+
+def strangeness_slack(drift: float) -> float:
+    """How much stranger, or less strange, drift may make an input at the policy's `drift`."""
+    return OFFSET * drift
 
 
 def _observed(fitted: ScreenReference, seen: Array, policy: Policy) -> Observations:
-    return {STRANGE.name: strangeness_p_values(policy, fitted.reference, seen), STRANGENESS: seen}
+    monitor = policy.monitor
+    bounded = fitted.reference.p_values(seen - strangeness_slack(monitor.drift)) if monitor.contamination else seen
+    return {STRANGE.name: bounded, STRANGENESS: seen}
 
 
-def _bet(fitted: ScreenReference, settings: BetSettings) -> PlainBet:
-    return fitted.reference.bet(STRANGE.name, settings, offset=f":{OFFSET * settings.drift:g}")
+def _bet(fitted: ScreenReference, settings: BetSettings) -> Bet:
+    slack = strangeness_slack(settings.drift)
+    if settings.contamination:
+        return fitted.reference.bet(STRANGE.name, settings, offset=f":{slack:g}")
+    return RankBet.of(STRANGE.name, fitted.reference, settings.strata, slack)
 
 
 STRANGE = Monitor(
     name="strange",
     share=0.6,
+    risk_share=0.1,
     source=SCREEN,
     fit=ScreenReference.fit,
     read=ScreenReference.from_arrays,

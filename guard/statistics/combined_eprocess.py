@@ -7,12 +7,16 @@ however the parts depend on one another, for the mean of sums is the sum of mean
 
     P(an account of benign i.i.d. queries ever reaches the rung alpha) <= alpha + delta_1 + ... + delta_k.
 
-Splitting alpha instead would alarm at max_i w_i E_i >= 1 / alpha; M is never below that maximum. A part that judges a
-query not at all (it failed) keeps its wealth; it must not choose to for what the query is.
+A part whose wealth is a supermartingale of its own history alone, and not given the calibration rows
+(`guard.statistics.rank_eprocess`), may not be in that mean. It is tested by itself at w_i alpha, the others together at
+(1 - sum of such w_i) alpha, which is to say that the largest of w_i E_i and of the others' sum is what reaches 1 /
+alpha; the bound is the sum of all, the same. A part that judges a query not at all (it failed) keeps its wealth; it
+must not choose to for what the query is.
 
-Evidence: `share:i` = w_i E_i / M says which parts the wealth is of. The alarm is sticky: it reads the largest M ever
-reached. When the calibration of any part changes, all begin anew, for a wealth that jumps to 1 alone would be a jump of
-M; only the peak stays. Every calibration so begins a new test with the same bound, and none of them clears an alarm.
+Evidence: `share:i` = w_i E_i over the sum of all says which parts the wealth is of. The alarm is sticky: it reads the
+largest M ever reached. When the calibration of any part changes, all begin anew, for a wealth that jumps to 1 alone
+would be a jump of M; only the peak stays. Every calibration so begins a new test with the same bound, and none of them
+clears an alarm.
 
 Reference: Vovk and Wang, "E-values: calibration, combination and applications", Annals of Statistics 49(3), 2021,
 sec. 3 (the mean is the best symmetric merging function); Ville 1939.
@@ -22,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
@@ -49,8 +53,12 @@ class Part(Protocol):
         ...
 
     @property
-    def unremarkable(self) -> float:
-        """The value that stands for an input that repeats one before."""
+    def conditional(self) -> bool:
+        """Whether its wealth is a supermartingale given the calibration rows too."""
+        ...
+
+    def repeated(self, value: float) -> float:
+        """The value that stands for an input that would have `value` and repeats one before."""
         ...
 
     @property
@@ -146,9 +154,17 @@ class CombinedEProcess:
             f"share:{part.name}": math.log(weight) + part.log_e(state["parts"][part.name])
             for part, weight in self._weighted()
         }
-        top = max(logs.values())
-        total = top + math.log(math.fsum(math.exp(log - top) for log in logs.values()))
-        return total, {name: math.exp(log - total) for name, log in logs.items()}
+        total = _log_sum(logs.values())
+        together = [logs[f"share:{part.name}"] for part in self.parts if part.conditional]
+        alone = [logs[f"share:{part.name}"] for part in self.parts if not part.conditional]
+        wealth = max([*alone, *([_log_sum(together)] if together else [])])
+        return wealth, {name: math.exp(log - total) for name, log in logs.items()}
 
     def _weighted(self) -> list[tuple[Part, float]]:
         return list(zip(self.parts, self.weights, strict=True))
+
+
+def _log_sum(logs: Collection[float]) -> float:
+    """Log of the sum of what `logs` are the logs of."""
+    top = max(logs)
+    return top + math.log(math.fsum(math.exp(log - top) for log in logs))

@@ -107,17 +107,21 @@ def bettor_factors(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A p-value of `part` at or below `at`, or its cell `at`: how likely calibration bounds it, and the policy does."""
+    """A p-value of `part` at or below `at`, or one of its `cells`: how likely calibration and policy allow it to be.
+
+    Of cells `at` is the number of the event, and `label` its name.
+    """
 
     part: str
     at: float
     level: float
     allowed: float
-    cell: bool = False
+    cells: frozenset[float] | None = None
+    label: str = ""
 
     def hits(self, values: Sequence[float]) -> int:
         """How many of `values` have it."""
-        return sum(value == self.at if self.cell else value <= self.at for value in values)
+        return sum(value <= self.at if self.cells is None else value in self.cells for value in values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +138,11 @@ class EProcess:
     calibration: str = ""
     contamination: float = 0.0
     ratio: float = 1.0
-    unremarkable: float = 1.0
+    conditional: bool = True
+
+    def repeated(self, value: float) -> float:  # noqa: ARG002 (whatever it was)
+        """The p-value of a repeat."""
+        return 1.0
 
     def start(self) -> str:
         """Nothing was bet."""

@@ -153,9 +153,9 @@ def _print(report: DriftReport) -> None:
 
 
 def _shown(report: DriftReport) -> Sequence[Rate]:
-    """All rates but those of cells, of which there are many: only the clearest."""
+    """All rates but those of single cells, of which there are many: only the clearest."""
     clear = [excess.rate for excess in report.excesses]
-    return [rate for rate in report.rates if not rate.event.cell or rate in clear]
+    return [rate for rate in report.rates if rate.event.cells is None or len(rate.event.cells) > 1 or rate in clear]
 
 
 def _rate(rate: Rate) -> str:
@@ -170,7 +170,7 @@ def _interval(hits: int, n: int) -> str:
 
 
 def _event(event: Event) -> str:
-    return f"{event.part} cell {event.at:.0f}" if event.cell else f"{event.part} p <= {event.at:g}"
+    return f"{event.part} {event.label or f'p <= {event.at:g}'}"
 
 
 def _share(hits: int, n: int) -> str:

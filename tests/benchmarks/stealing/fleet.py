@@ -28,9 +28,11 @@ from medward.guard.monitors.shared_perturbation import (
     epoch_risk,
 )
 from medward.guard.monitors.shared_perturbation import CODES as KNOWN
+from medward.guard.monitors.strangeness import RankBet
 from medward.guard.statistics.binomial import tolerance_rank
 from medward.guard.statistics.conformal import rank_within, split_risk
 from medward.guard.statistics.eprocess import CAP, DOWN, EProcess
+from medward.guard.statistics.rank_eprocess import LARGEST_CHANCE, MOST_PAID, STAKES, bettor_capital
 from medward.guard.statistics.strata import STRATUM
 
 Pool = Mapping[str, np.ndarray]
@@ -45,26 +47,32 @@ def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray
     watched = {
         bet.part.name: _Watched(bet.directions, accounts) for bet in monitors.bets if isinstance(bet, DirectionBet)
     }
-    bettors = {part.name: _bettor(part, accounts) for part in monitors.combined.parts}
+    bettors = {bet.part.name: _bettor(bet, accounts) for bet in monitors.bets}
     strata = pool.get(STRATUM, np.zeros(len(pool["strange"]), np.int64))
     most = np.zeros(accounts)
     for n in range(1, queries + 1):
         row = rows[:, n - 1]
         codes = pool[CONTENT_CODES][row] if CONTENT_CODES in pool else None
         exact, near = repeats.step(row, codes)
-        wealth = np.zeros(accounts)
+        together, alone = np.zeros(accounts), np.zeros(accounts)
         for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
             value = pool[part.name][row]
             if part.name in watched:
                 value = watched[part.name].step(value, codes if part.name == "shared" else None, strata[row])
             ignored = exact if part.name == "shared" else exact | near
-            wealth += weight * bettors[part.name].step(n, value, ignored, strata[row])
-        most = np.maximum(most, np.log(wealth))
+            own = weight * bettors[part.name].step(n, value, ignored, strata[row])
+            if part.conditional:
+                together += own
+            else:
+                alone = np.maximum(alone, own)
+        most = np.maximum(most, np.log(np.maximum(together, alone)))
     return most
 
 
-def _bettor(part: Any, accounts: int) -> _Bets | _Cells:
-    return _Cells(part, accounts) if part.name == "coverage" else _Bets(part, accounts)
+def _bettor(bet: Any, accounts: int) -> _Bets | _Cells | _Ranks:
+    if isinstance(bet, RankBet):
+        return _Ranks(bet, accounts)
+    return _Cells(bet.part, accounts) if bet.part.name == "coverage" else _Bets(bet.part, accounts)
 
 
 def _late(wealth: np.ndarray, n: int, factors: np.ndarray) -> np.ndarray:
@@ -90,6 +98,40 @@ class _Bets:
         which = np.searchsorted((*self.part.levels, 1.0), np.where(ignored, 1.0, value))
         self.wealth = _late(self.wealth, n, self.table[stratum if self.part.rare else 0, which])
         return self.wealth.mean(axis=1)
+
+
+@dataclass(slots=True)
+class _Ranks:
+    """`RankBet` and `RankEProcess`."""
+
+    bet: RankBet
+    accounts: int
+    wealth: np.ndarray = field(init=False)
+    counts: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        depth, sizes = self.bet.part.cells.depth, self.bet.part.sizes
+        self.wealth = np.zeros((self.accounts, depth * len(STAKES)))
+        self.counts = np.zeros((self.accounts, len(sizes), 1 + depth))
+
+    def step(self, n: int, value: np.ndarray, ignored: np.ndarray, stratum: np.ndarray) -> np.ndarray:
+        sizes, depth, everyone = np.array(self.bet.part.sizes), self.bet.part.cells.depth, np.arange(self.accounts)
+        cuts = np.full((len(sizes), depth), np.nan)
+        for each, own in enumerate(self.bet.cuts):
+            cuts[each, : len(own)] = own
+        mine, score = cuts[stratum], np.nan_to_num(value, nan=np.inf)[:, None]
+        known = np.isfinite(mine) | np.isposinf(mine)
+        wins = (score - self.bet.slack > mine) & known & ~ignored[:, None]
+        above = (score + self.bet.slack >= mine) & known & ~ignored[:, None]
+        seen = self.counts[everyone, stratum]
+        chance = (2.0 ** np.arange(depth) + seen[:, 1:]) / (sizes[stratum] + 1 + seen[:, 0])[:, None]
+        chance = np.where(known, np.minimum(chance, LARGEST_CHANCE), 0.5)
+        stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * (chance / (1 - chance))[:, :, None])
+        factors = 1 - stakes + stakes / chance[:, :, None] * wins[:, :, None]
+        factors = np.where(known[:, :, None], factors, 1.0)
+        self.wealth = _late(self.wealth, n, factors.reshape(self.accounts, -1))
+        self.counts[everyone, stratum] += np.concatenate([~ignored[:, None], above], axis=1)
+        return np.asarray(self.wealth @ bettor_capital(depth))
 
 
 @dataclass(slots=True)
