@@ -15,7 +15,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import CONTENT_CODES, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
 from medward.guard.monitors.repeats import find_repeats
-from medward.guard.monitors.table import calibration_shares, capital_shares, monitors_with
+from medward.guard.monitors.table import calibration_shares, monitors_with
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
@@ -96,12 +96,11 @@ class AccountMonitors:
 
         Thresholds and bounds are one event of the calibration draw, whoever asks.
         """
-        shares, monitors = capital_shares(profile.plugins), active_monitors(policy, profile)
-        risks = calibration_shares(profile.plugins)
+        shares, monitors = calibration_shares(profile.plugins), active_monitors(policy, profile)
         strata = 1 if profile.strata is None else profile.strata.count
         bets = []
         for each in monitors:
-            settings = BetSettings.under(policy.monitor, risks[each.name], strata=strata, longest=MAX_DEPTH)
+            settings = BetSettings.under(policy.monitor, shares[each.name], strata=strata, longest=MAX_DEPTH)
             bets.append(each.bet(profile.fitted[each.source], settings))
         total = sum(shares[each.name] for each in monitors)
         combined = CombinedEProcess(

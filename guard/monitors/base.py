@@ -133,8 +133,7 @@ class PlainBet:
 class Monitor:
     """A monitor is a row of the table: its name and share, and the functions that fit, read, see and bet.
 
-    `share` is how much of the capital it has beside the others, `risk_share` how much of the calibration risk, by
-    default the same. `fit` learns from benign
+    `share` is how much of the capital and of the calibration risk it has beside the others. `fit` learns from benign
     rows, None where the model has nothing to watch; `read` makes the same of arrays named `prefix` + their own name in
     a profile, None where there are none. Monitors of one `source` share what is fitted, which the first of them fits,
     and a failure is reported under that name. `observe` takes its column from what was seen.
@@ -150,6 +149,5 @@ class Monitor:
     observe: Callable[[Any, Any, Policy], Observations]
     bet: Callable[[Any, BetSettings], Bet]
     prefix: str = ""
-    risk_share: float | None = None
     switch: str = ""
     asked: Callable[[Policy], bool] = lambda _policy: True

@@ -237,7 +237,7 @@ def _bet(fitted: NoiseResiduals, settings: BetSettings) -> DirectionBet:
 
 SHARED = Monitor(
     name="shared",
-    share=0.2,
+    share=0.15,
     source="residuals",
     prefix="residuals.",
     fit=_fitted,

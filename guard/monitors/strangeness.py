@@ -2,10 +2,7 @@
 
 The strangeness of an input is a fixed function of it, so its rank among the calibration rows of its stratum is bet on
 (`guard.statistics.rank_eprocess`): a clinic of a rare class is judged beside that class, and a class of few rows is no
-place to hide in. Drift may make inputs up to `OFFSET` times its dial stranger, or less strange.
-
-The policy's `contamination` is forgiven by bounds and not by ranks: where it is not 0, calibration-conditional p-values
-of all rows are bet on instead (`guard.statistics.eprocess`), at this monitor's part of the calibration risk.
+place to hide in. Drift may make inputs up to `OFFSET` times its dial stranger.
 """
 
 from __future__ import annotations
@@ -81,13 +78,19 @@ class RankBet:
     repeat_radius: int = 0
 
     @classmethod
-    def of(cls, name: str, reference: ScoreReference, count: int, slack: float) -> RankBet:
-        """The bet of the monitor `name` among `reference`, of `count` strata."""
+    def of(cls, name: str, reference: ScoreReference, settings: BetSettings, slack: float) -> RankBet:
+        """The bet of the monitor `name` among `reference`."""
         strata = np.zeros(len(reference.scores), np.int64) if reference.strata is None else reference.strata
-        own = [reference.scores[strata == stratum] for stratum in range(count)]
+        own = [reference.scores[strata == stratum] for stratum in range(settings.strata)]
         kept = repr([each.tolist() for each in own])
         named = f"{hashlib.blake2b(kept.encode(), digest_size=6).hexdigest()}:{slack:g}"
-        part = RankEProcess(name=name, sizes=tuple(map(len, own)), calibration=named)
+        part = RankEProcess(
+            name=name,
+            sizes=tuple(map(len, own)),
+            risk=settings.risk,
+            calibration=f"{named}:{settings.risk:g}",
+            contamination=settings.contamination,
+        )
         return cls(part=part, cuts=tuple(map(rank_cuts, own)), slack=slack)
 
     def values(
@@ -105,28 +108,17 @@ class RankBet:
         return None, list(map(float, found))
 
 
-def strangeness_slack(drift: float) -> float:
-    """How much stranger, or less strange, drift may make an input at the policy's `drift`."""
-    return OFFSET * drift
-
-
-def _observed(fitted: ScreenReference, seen: Array, policy: Policy) -> Observations:
-    monitor = policy.monitor
-    bounded = fitted.reference.p_values(seen - strangeness_slack(monitor.drift)) if monitor.contamination else seen
-    return {STRANGE.name: bounded, STRANGENESS: seen}
+def _observed(fitted: ScreenReference, seen: Array, policy: Policy) -> Observations:  # noqa: ARG001
+    return {STRANGE.name: seen, STRANGENESS: seen}
 
 
 def _bet(fitted: ScreenReference, settings: BetSettings) -> Bet:
-    slack = strangeness_slack(settings.drift)
-    if settings.contamination:
-        return fitted.reference.bet(STRANGE.name, settings, offset=f":{slack:g}")
-    return RankBet.of(STRANGE.name, fitted.reference, settings.strata, slack)
+    return RankBet.of(STRANGE.name, fitted.reference, settings, OFFSET * settings.drift)
 
 
 STRANGE = Monitor(
     name="strange",
-    share=0.6,
-    risk_share=0.1,
+    share=0.7,
     source=SCREEN,
     fit=ScreenReference.fit,
     read=ScreenReference.from_arrays,

@@ -73,20 +73,11 @@ def monitors_with(plugins: Sequence[str] = ()) -> tuple[Monitor, ...]:
     return (*MONITORS, *(known[name] for name in plugins))
 
 
-def capital_shares(plugins: Sequence[str] = ()) -> Mapping[str, float]:
-    """How the capital is divided, by monitor; a missing one leaves capital to the others."""
-    return _divided({monitor.name: monitor.share for monitor in monitors_with(plugins)})
-
-
 def calibration_shares(plugins: Sequence[str] = ()) -> Mapping[str, float]:
-    """How the calibration risk is divided, by monitor."""
+    """How the capital and the calibration risk are divided, by monitor; a missing one leaves capital to the others."""
     monitors = monitors_with(plugins)
-    return _divided({each.name: each.share if each.risk_share is None else each.risk_share for each in monitors})
-
-
-def _divided(parts: Mapping[str, float]) -> Mapping[str, float]:
-    total = math.fsum(parts.values())
-    return {name: part / total for name, part in parts.items()}
+    total = math.fsum(monitor.share for monitor in monitors)
+    return {monitor.name: monitor.share / total for monitor in monitors}
 
 
 def fitting_monitors(plugins: Sequence[str] = ()) -> Iterator[Monitor]:

@@ -1,4 +1,4 @@
-"""Rank e-process: a bet that an account's inputs outrank the calibration rows, without a risk spent on these.
+"""Rank e-process: a bet that an account's inputs outrank the calibration rows, paid by the account's own past too.
 
 Let S_1, ..., S_n be the scores of the calibration rows of one stratum and T_1, T_2, ... those of an account's inputs
 of that stratum. While all of them are exchangeable (i.i.d. benign rows are), the next T is equally likely to take any
@@ -7,39 +7,42 @@ were above,
 
     P(T_{N+1} > t_m | how many of T_1, ..., T_N were above each of t_1, t_2, ...) = (m + A) / (n + 1 + N):
 
-the calibration rows and the account's past are one urn (Polya's). A bettor with stake w on "above t_m" multiplies its
-wealth per query by 1 - w + w 1[T > t_m] / p with p that chance: mean 1, so wealth is a martingale of the account's
-ranks, its strata given, whatever these are chosen by. So is an average over bettors and starting times
-(`guard.statistics.eprocess`), and by Ville's inequality
+the calibration rows and the account's past are one urn (Polya's). With probability 1 - delta_m over the calibration
+rows that chance is at most b_m too, the tolerance limit of the m-th largest of n (Wilks), and then the average of the
+chance over what the past leaves possible is at most p_m = min(urn, b_m): to know that it is below b_m only lowers it. A
+bettor with stake w on "above t_m" multiplies its wealth per query by 1 - w + w 1[T > t_m] / p_m, which has mean at most
+1 given the account's ranks, strata included, whatever these are chosen by. So does an average over bettors and starting
+times (`guard.statistics.eprocess`), and by Ville's inequality
 
-    P(an account of benign exchangeable inputs ever reaches wealth 1 / alpha) <= alpha,
+    P(an account of benign exchangeable inputs ever reaches wealth 1 / alpha) <= alpha + delta,
 
-over the draw of the calibration rows and of the account's inputs together. No part of the calibration risk is spent,
-and ten rows give an exact test as ten thousand do. What it is not: a bound given the calibration rows. For one draw in
-many the accounts of that draw reach the wealth together; a share x of accounts does in at most alpha / x of draws.
-Wealth is no martingale given the calibration rows either, so it may not be averaged with one that is
-(`guard.statistics.combined_eprocess` takes the larger).
-
-An account is judged beside its own past too: what benign inputs do more often here than in the calibration data is
-paid less and less. A thief's inputs count there as well; how soon a few of many show is measured.
+over the draw of the calibration rows and of the account's inputs together, where the delta_m of all strata sum to
+delta. The urn needs no delta and tests exactly with ten rows as with ten thousand; the limits are what an account's
+past cannot argue away: without them a thief who makes a tenth of all queries would teach its account that such are
+usual. What this is not: a bound given the calibration rows. A share x of all accounts of one draw reaches the wealth in
+at most (alpha + delta) / x of draws. Nor is wealth a supermartingale given the calibration rows, so it may not be
+averaged with one that is (`guard.statistics.combined_eprocess` takes the larger).
 
 Ties and drift: an input wins the bet where its score less what is forgiven is above t_m, and is counted where its score
-plus that is not below it. With true scores between the two the payoff is at most the one above, so the bound stands.
+is not below it. While drift made it no less strange and at most so much stranger, it wins no more often and is counted
+no less often than without, so what is paid is no more.
 An input that repeats one before wins nothing and is not counted: else one strange image sent a thousand times would
 teach an account that such images are usual.
 
-One input multiplies wealth by at most `MOST_PAID`, however strange: five strange inputs, test phantoms say, cannot
-bring an account to the rung 1e-4, and a sixth can. Stakes are lowered to that where p is small, which hardly delays a
-diluted thief: what it loses between its hits shrinks as well.
+With `contamination` eps a share eps of an account's queries may be anything (Huber 1965). Ranks of the past then say
+nothing, and the bet is made at (1 - eps) b_m + eps.
+
+One input multiplies wealth by at most `MOST_PAID`, however strange, so that a few strange inputs, test phantoms say, do
+not bring an account to the strictest rung. Stakes are lowered to that where p is small, which hardly delays a diluted
+thief: what it loses between its hits shrinks as well.
 
 Reference: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2nd ed. 2022, ch. 8 (conformal test
-martingales), and its Mondrian taxonomy for strata; Polya's urn for the ranks; Ville 1939.
+martingales), and its Mondrian taxonomy for strata; Polya's urn for the ranks; Wilks 1941 for the limits; Ville 1939.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
@@ -47,14 +50,21 @@ from typing import TypedDict
 import numpy as np
 
 from medward.guard.statistics.binomial import log_tail
-from medward.guard.statistics.eprocess import Event, late_start_wealth, packed_wealth, unpacked_wealth
+from medward.guard.statistics.conformal import split_risk
+from medward.guard.statistics.eprocess import (
+    Event,
+    drifted_level,
+    late_start_wealth,
+    packed_wealth,
+    unpacked_wealth,
+)
 from medward.guard.types import Array, Ints
 
 STAKES = (0.02, 0.08, 0.3)
 MOST_PAID = 7.5
 DEEPEST = 0.25  # of the calibration rows of a stratum: the largest share that is bet on
 LARGEST_CHANCE = 0.99
-TAIL_RISK = 0.001  # of a draw in which benign inputs are above a rank more often than is told to who reads logs
+_BISECTIONS = 50
 _LEAN = 0.5  # of the capital on each rank to that on the next stricter one
 
 
@@ -94,9 +104,12 @@ class RankCells:
         return self.depth + 2
 
     def encode(self, scores: Array, cuts: Array, slack: float) -> Ints:
-        """The cells ``(n,)`` of scores ``(n,)`` beside `rank_cuts`; NaN is as strange as can be."""
-        own = np.nan_to_num(scores, nan=np.inf)[:, None]
-        won, counted = (own - slack > cuts).sum(axis=1), (own + slack >= cuts).sum(axis=1)
+        """The cells ``(n,)`` of scores ``(n,)`` beside `rank_cuts`, of which drift may have made `slack`.
+
+        NaN is as strange as can be.
+        """
+        own = np.where(np.isnan(scores), np.inf, scores)[:, None]
+        won, counted = (own - slack > cuts).sum(axis=1), (own >= cuts).sum(axis=1)
         places = [np.where(above > 0, len(cuts) - above, self.depth) for above in (won, counted)]
         return np.asarray(places[1] * self.base + places[0])
 
@@ -118,41 +131,68 @@ class RankCells:
         return (self.depth + 1) * self.base + self.depth
 
 
-@lru_cache(4096)
-def _stake_table(ranks: tuple[int, ...]) -> tuple[Array, Array]:
-    """Ranks ``(J, 1)`` and stakes ``(1, B)`` as arrays."""
-    return np.array(ranks, np.float64)[:, None], np.array(STAKES)[None, :]
+def rank_limits(n: int, risk: float) -> tuple[float, ...]:
+    """How likely an input is to be above each of `ranks_within` `n` rows at most, for all but `risk` of their draws."""
+    ranks = ranks_within(n)
+    return tuple(
+        _tolerance_limit(n, rank, part) for rank, part in zip(ranks, split_risk(risk, len(ranks)), strict=True)
+    )
 
 
-def rank_factors(ranks: tuple[int, ...], n: int, seen: int, above: Sequence[int], won: int) -> Array:
-    """What every bettor's wealth is multiplied by ``(J, B)``, of `n` rows and `seen` inputs, ``above (J,)`` the ranks.
+@lru_cache(1024)
+def _tolerance_limit(n: int, rank: int, risk: float) -> float:
+    """The p with P(Bin(n, p) < rank) = `risk`, rounded up; 1 where there are fewer rows than `rank`."""
+    if n < rank:
+        return 1.0
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        fewer = log_tail(n - rank + 1, n, 1 - middle)
+        low, high = (middle, high) if fewer > math.log(risk) else (low, middle)
+    return high
 
-    The ranks from place `won` on are won.
-    """
-    places, stakes = _stake_table(ranks)
-    chance = np.minimum((places + np.array(above, np.float64)[:, None]) / (n + 1 + seen), LARGEST_CHANCE)
-    stakes = np.minimum(stakes, (MOST_PAID - 1) * chance / (1 - chance))
+
+def rank_factors(chances: Array, won: int) -> Array:
+    """What every bettor's wealth is multiplied by ``(J, B)``, at ``chances (J,)``: from place `won` on ranks are won."""
+    chance = np.minimum(chances, LARGEST_CHANCE)[:, None]
+    stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * chance / (1 - chance))
     factors = 1 - stakes
     factors[won:] += (stakes / chance)[won:]
-    return factors
+    return np.asarray(factors)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankEProcess:
     """A part of `CombinedEProcess` that bets on ranks among the calibration rows of an input's stratum, of `sizes`.
 
-    `calibration` names the calibration rows.
+    `risk` is delta, which strata share by their sizes. `calibration` names the calibration rows.
     """
 
     name: str
     sizes: tuple[int, ...]
+    risk: float
     calibration: str = ""
+    contamination: float = 0.0
     conditional: bool = False
+
+    @property
+    def limits(self) -> tuple[tuple[float, ...], ...]:
+        """How likely each rank of each stratum is at most."""
+        whole = sum(self.sizes)
+        return tuple(rank_limits(size, self.risk * max(size, 1) / max(whole, 1)) for size in self.sizes)
 
     @property
     def cells(self) -> RankCells:
         """How inputs are numbered: the largest stratum has the most ranks."""
         return RankCells(len(ranks_within(max(self.sizes))))
+
+    def chances(self, stratum: int, seen: int, above: Array) -> Array:
+        """How likely the next input is above each rank ``(J,)`` at most, after `seen` of its stratum, ``above (J,)``."""
+        limits = np.array(self.limits[stratum])
+        if self.contamination:
+            return np.asarray((1 - self.contamination) * limits + self.contamination)
+        ranks = np.array(ranks_within(self.sizes[stratum]), np.float64)
+        return np.asarray(np.minimum((ranks + above) / (self.sizes[stratum] + 1 + seen), limits))
 
     def start(self) -> RankState:
         """An account that has asked nothing."""
@@ -164,7 +204,7 @@ class RankEProcess:
         won, counted = cells.decode(int(value))
         seen, *above = state["counts"].get(key) or [0] * (1 + len(ranks))
         factors = np.ones((cells.depth, len(STAKES)))
-        factors[: len(ranks)] = rank_factors(ranks, self.sizes[stratum], seen, above, won)
+        factors[: len(ranks)] = rank_factors(self.chances(stratum, seen, np.array(above, np.float64)), won)
         wealth = late_start_wealth(unpacked_wealth(state["wealth"]), n, factors.ravel().tolist())
         counts = state["counts"]
         if counted <= cells.depth:
@@ -187,7 +227,7 @@ class RankEProcess:
 
     def events(self) -> tuple[Event, ...]:
         """An input above each rank of its stratum, in whatever stratum that may be likeliest."""
-        return _rank_events(self.name, self.sizes)
+        return _rank_events(self.name, self.cells, self.limits, self.contamination)
 
 
 @lru_cache(64)
@@ -197,23 +237,22 @@ def bettor_capital(depth: int) -> Array:
     return np.asarray(np.repeat(lean / (lean.sum() * len(STAKES)), len(STAKES)))
 
 
-def highest_chance(n: int, rank: int, risk: float = TAIL_RISK) -> float:
-    """How likely an input may be above the score at `rank` of `n` calibration rows, but for a share `risk` of draws."""
-    low, high = rank / (n + 1), 1.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        below = math.log1p(-math.exp(min(log_tail(rank, n, middle), -1e-15)))
-        low, high = (middle, high) if below > math.log(risk) else (low, middle)
-    return high
-
-
 @lru_cache(64)
-def _rank_events(name: str, sizes: tuple[int, ...]) -> tuple[Event, ...]:
-    base = (depth := len(ranks_within(max(sizes)))) + 2
+def _rank_events(
+    name: str, cells: RankCells, limits: tuple[tuple[float, ...], ...], contamination: float
+) -> tuple[Event, ...]:
     found = []
-    for place in range(depth):
-        level = max(highest_chance(n, 2**place) for n in sizes if n and 2**place in ranks_within(n))
-        winning = frozenset(float(counted * base + won) for won in range(place + 1) for counted in range(won + 1))
-        label = f"above rank {2**place}"
-        found.append(Event(part=name, at=float(place), level=level, allowed=level, cells=winning, label=label))
+    for place in range(cells.depth):
+        level = max(each[place] for each in limits if place < len(each))
+        winning = frozenset(float(counted * cells.base + won) for won in range(place + 1) for counted in range(won + 1))
+        found.append(
+            Event(
+                part=name,
+                at=float(place),
+                level=level,
+                allowed=drifted_level(level, contamination, 1.0),
+                cells=winning,
+                label=f"above rank {2**place}",
+            )
+        )
     return tuple(found)

@@ -122,10 +122,12 @@ class _Ranks:
         mine, score = cuts[stratum], np.nan_to_num(value, nan=np.inf)[:, None]
         known = np.isfinite(mine) | np.isposinf(mine)
         wins = (score - self.bet.slack > mine) & known & ~ignored[:, None]
-        above = (score + self.bet.slack >= mine) & known & ~ignored[:, None]
-        seen = self.counts[everyone, stratum]
+        above = (score >= mine) & known & ~ignored[:, None]
+        seen, limits = self.counts[everyone, stratum], np.full((len(sizes), depth), 1.0)
+        for each, own in enumerate(self.bet.part.limits):
+            limits[each, : len(own)] = own
         chance = (2.0 ** np.arange(depth) + seen[:, 1:]) / (sizes[stratum] + 1 + seen[:, 0])[:, None]
-        chance = np.where(known, np.minimum(chance, LARGEST_CHANCE), 0.5)
+        chance = np.where(known, np.minimum(np.minimum(chance, limits[stratum]), LARGEST_CHANCE), 0.5)
         stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * (chance / (1 - chance))[:, :, None])
         factors = 1 - stakes + stakes / chance[:, :, None] * wins[:, :, None]
         factors = np.where(known[:, :, None], factors, 1.0)
