@@ -64,7 +64,7 @@ class GuardParts:
         fingerprint = policy.fingerprint
         return cls(
             policy=fingerprint,
-            release_name=release_name(model.spec, profile.thresholds.fingerprint, fingerprint),
+            release_name=release_name(model.spec, profile.screening.fingerprint, fingerprint),
             sites=by_folded(sites, "sites"),
             bounds=bounds,
             certifier=certifier,

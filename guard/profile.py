@@ -28,7 +28,7 @@ from medward.guard.release.quantise import Prototypes
 from medward.guard.screens.fused import FOLDS, FusedScreen
 from medward.guard.screens.mahalanobis import plugin_screens
 from medward.guard.spec import ModelSpec
-from medward.guard.statistics.conformal import Thresholds, rows_needed
+from medward.guard.statistics.conformal import rows_needed
 from medward.guard.statistics.strata import Strata, decided_classes
 from medward.guard.tasks.base import ReleaseSettings, Task
 from medward.guard.tasks.classification import Classification
@@ -127,12 +127,7 @@ class Profile:
     @property
     def reference(self) -> Array:
         """The strangeness ``(n,)`` of benign rows, ascending."""
-        return self.screening.reference.scores
-
-    @property
-    def thresholds(self) -> Thresholds:
-        """Calibration-conditional thresholds of strangeness, for monitors that judge thousands of queries."""
-        return self.screening.reference.thresholds
+        return self.screening.scores
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Fused strangeness ``(n,)``; differentiable when `xp` is torch."""

@@ -14,7 +14,7 @@ from medward.guard.accounts.names import MAX_DEPTH
 from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import CONTENT_CODES, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
-from medward.guard.monitors.repeats import find_repeats
+from medward.guard.monitors.repeats import find_repeats, no_inputs
 from medward.guard.monitors.table import calibration_shares, monitors_with
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
@@ -115,7 +115,7 @@ class AccountMonitors:
         """Step through a batch. What the verdict asks beyond the action before is news to a person."""
         state = _migrated(state, self.combined.name)
         codes = sight.get(CONTENT_CODES, [""] * len(digests))
-        state[RECENT], repeated = find_repeats(state.get(RECENT, []), digests, codes, self.radius)
+        state[RECENT], repeated = find_repeats(state.get(RECENT) or no_inputs(), digests, codes, self.radius)
         values: dict[str, list[float]] = {}
         strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
         if STRATUM in sight:
@@ -155,8 +155,10 @@ def count_near_duplicates(
 
 
 def _migrated(state: Any, name: str) -> dict[str, Any]:
-    """A copy of `state`; of one written by medward 0.1, a bet or two of them, the largest peak."""
+    """A copy of `state`, less a memory of inputs of an older form; of a bet or two of medward 0.1, their peak."""
     if state is None:
         return {}
     bets = [state] if "hits" in state else [each for each in state.values() if "hits" in each]
-    return {name: max(bets, key=lambda each: each["peak"])} if bets else dict(state)
+    if bets:
+        return {name: max(bets, key=lambda each: each["peak"])}
+    return {key: each for key, each in state.items() if not (key == RECENT and isinstance(each, list))}

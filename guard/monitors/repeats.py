@@ -2,39 +2,71 @@
 
 An input repeats another when its bytes are those of one of the account's last `REMEMBERED_INPUTS` inputs, or its
 content code is within `radius` bits of one of the last `NEAR_INPUTS`. Treating it as unremarkable only ever lowers the
-wealth bet on benign i.i.d. inputs, so every bound stands; what it mends is that a series of one strange patient is not
-i.i.d. It gives somebody who asks variations of one input nothing but the first's evidence: those are for
-`SharedPerturbation` to judge.
+wealth bet on benign i.i.d. inputs, so every bound stands; what it mends is that a series of one strange patient, or a
+fixed set that is sent every day, is not i.i.d. It gives somebody who asks variations of one input nothing but the
+first's evidence: those are for `SharedPerturbation` to judge.
+
+Of each input's digest `DIGEST_BYTES` are kept, four letters of one text. A new input is so taken for a repeat with a
+chance of at most `REMEMBERED_INPUTS` / 2^24, one in 65,536, which lowers wealth and no more. An attacker who could
+compute digests would find such inputs at will; the key of digests, the salt of the state folder, is what keeps them
+from it.
 """
 
 from __future__ import annotations
 
+import hashlib
+from binascii import b2a_base64
 from collections.abc import Sequence
+from typing import TypedDict
 
 REMEMBERED_INPUTS = 256
 NEAR_INPUTS = 2
-Recent = list[list[str]]
-"""Digest and content code of the last inputs, oldest first; the code only of the last `NEAR_INPUTS`."""
+DIGEST_BYTES = 3
+_LETTERS = DIGEST_BYTES * 4 // 3
 
 
-def find_repeats(recent: Recent, digests: Sequence[str], codes: Sequence[str], radius: int) -> tuple[Recent, list[str]]:
+class RecentInputs(TypedDict):
+    """What an account remembers of its last inputs, oldest first: short digests in one text, and the last codes."""
+
+    digests: str
+    codes: list[str]
+
+
+def no_inputs() -> RecentInputs:
+    """The memory of an account that has asked nothing."""
+    return RecentInputs(digests="", codes=[])
+
+
+def find_repeats(
+    recent: RecentInputs, digests: Sequence[str], codes: Sequence[str], radius: int
+) -> tuple[RecentInputs, list[str]]:
     """The memory after a batch, and for each of its inputs "exact", "near" or ""."""
-    found = []
+    known, last, found = recent["digests"], recent["codes"], []
     for digest, code in zip(digests, codes, strict=True):
-        if any(digest == each[0] for each in recent):
+        short = _short_digest(digest)
+        if _remembered(known, short):
             found.append("exact")
-        elif code and any(each[1] and bits_apart(code, each[1]) <= radius for each in recent[-NEAR_INPUTS:]):
+        elif code and any(each and bits_apart(code, each) <= radius for each in last):
             found.append("near")
         else:
             found.append("")
-        recent = [
-            *([each[0], ""] for each in recent[1 - REMEMBERED_INPUTS : 1 - NEAR_INPUTS]),
-            *recent[1 - NEAR_INPUTS :],
-            [digest, code],
-        ]
-    return recent, found
+        known, last = (known + short)[-_LETTERS * REMEMBERED_INPUTS :], [*last, code][-NEAR_INPUTS:]
+    return RecentInputs(digests=known, codes=last), found
 
 
 def bits_apart(code: str, other: str) -> int:
     """In how many bits two codes of sixteen hex digits differ."""
     return (int(code, 16) ^ int(other, 16)).bit_count()
+
+
+def _short_digest(digest: str) -> str:
+    raw = hashlib.blake2b(digest.encode(), digest_size=DIGEST_BYTES).digest()
+    return b2a_base64(raw, newline=False).decode()
+
+
+def _remembered(known: str, short: str) -> bool:
+    """Whether one of the digests in `known` is `short`; not where its letters are those of two neighbours."""
+    place = known.find(short)
+    while place % _LETTERS and place >= 0:
+        place = known.find(short, place + 1)
+    return place >= 0

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import SCREEN, BenignRows, Bet, BetSettings, Monitor, Observations
-from medward.guard.monitors.score_reference import ScoreReference
 from medward.guard.policy import Policy
 from medward.guard.screens.fused import FusedScreen
 from medward.guard.statistics.rank_eprocess import RankEProcess, rank_cuts
-from medward.guard.types import Array, Outputs
+from medward.guard.types import Array, Ints, Outputs
 
 OFFSET = 0.1  # how much stranger an input may look, at drift 1; benign median and 95th percentile are 1 apart
 STRANGENESS = "strangeness"
@@ -28,16 +28,25 @@ STRANGENESS = "strangeness"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreenReference:
-    """The screens of single inputs, and how strange benign rows look to them."""
+    """A screen reference is the screens, and the strangeness of benign rows ``scores (n,)``, ascending.
+
+    ``strata (n,)`` are theirs, where these are known.
+    """
 
     screen: FusedScreen
-    reference: ScoreReference
+    scores: Array
+    strata: Ints | None = None
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.scores).all():
+            raise MedwardError("calibration: screen scores must be finite, got NaN or infinity; see the benign rows")
 
     @classmethod
     def fit(cls, rows: BenignRows) -> ScreenReference:
-        """Keep the screens, and the strangeness of the reference rows."""
+        """Keep how strange the reference rows look."""
         scores = rows.screen.strangeness(*rows.reference)
-        return cls(screen=rows.screen, reference=ScoreReference.fit(scores, rows.strata))
+        order = np.argsort(scores, kind="stable")
+        return cls(screen=rows.screen, scores=scores[order], strata=rows.strata[order])
 
     def see(self, inputs: Array, outputs: Outputs) -> Array:
         """Strangeness ``(n,)``."""
@@ -45,23 +54,34 @@ class ScreenReference:
 
     def p_values(self, scores: Array) -> Array:
         """Ordinary conformal p-values ``(n,)`` of strangeness ``(n,)`` among all calibration rows; least for NaN."""
-        known = self.reference.scores
-        above = np.where(np.isnan(scores), 0, len(known) - np.searchsorted(known, scores, "left"))
-        return np.asarray((above + 1) / (len(known) + 1))
+        above = np.where(np.isnan(scores), 0, len(self.scores) - np.searchsorted(self.scores, scores, "left"))
+        return np.asarray((above + 1) / (len(self.scores) + 1))
 
-    def at_risk(self, risk: float, strata: int) -> ScreenReference:
-        """The same with thresholds at `risk`."""
-        return replace(self, reference=self.reference.at_risk(risk, strata))
+    def by_stratum(self, count: int) -> list[Array]:
+        """The scores of each of `count` strata; all of them in the first where strata are not known."""
+        strata = np.zeros(len(self.scores), np.int64) if self.strata is None else self.strata
+        return [self.scores[strata == stratum] for stratum in range(count)]
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the benign rows, by their strangeness and strata, in states that rest on them."""
+        named = b"".join(each.tobytes() for each in (self.scores, self.strata) if each is not None)
+        return hashlib.blake2b(named, digest_size=6).hexdigest()
+
+    def at_risk(self, risk: float, strata: int) -> ScreenReference:  # noqa: ARG002 (as every monitor)
+        """The same: ranks are bet on, and `RankEProcess` knows the risk."""
+        return self
 
     def arrays(self) -> dict[str, Any]:
         """What was fitted, by name."""
-        return {**self.screen.arrays(), **self.reference.named("reference", "reference_strata")}
+        strata = {} if self.strata is None else {"reference_strata": self.strata}
+        return {**self.screen.arrays(), "reference": self.scores, **strata}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> ScreenReference:
         """Read back what `arrays` gave."""
-        reference = ScoreReference.read(arrays, "reference", "reference_strata")
-        return cls(screen=FusedScreen.from_arrays(arrays), reference=reference)
+        screen = FusedScreen.from_arrays(arrays)
+        return cls(screen=screen, scores=arrays["reference"], strata=arrays.get("reference_strata"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +92,20 @@ class RankBet:
     """
 
     part: RankEProcess
-    cuts: tuple[Array, ...]
+    cuts: tuple[tuple[float, ...], ...]
     slack: float
     repeats: tuple[str, ...] = ("exact", "near")
     repeat_radius: int = 0
 
     @classmethod
-    def of(cls, name: str, reference: ScoreReference, settings: BetSettings, slack: float) -> RankBet:
+    def of(cls, name: str, reference: ScreenReference, settings: BetSettings, slack: float) -> RankBet:
         """The bet of the monitor `name` among `reference`."""
-        strata = np.zeros(len(reference.scores), np.int64) if reference.strata is None else reference.strata
-        own = [reference.scores[strata == stratum] for stratum in range(settings.strata)]
-        kept = repr([each.tolist() for each in own])
-        named = f"{hashlib.blake2b(kept.encode(), digest_size=6).hexdigest()}:{slack:g}"
+        own = reference.by_stratum(settings.strata)
         part = RankEProcess(
             name=name,
             sizes=tuple(map(len, own)),
             risk=settings.risk,
-            calibration=f"{named}:{settings.risk:g}",
+            calibration=f"{reference.fingerprint}:{slack:g}:{settings.risk:g}",
             contamination=settings.contamination,
         )
         return cls(part=part, cuts=tuple(map(rank_cuts, own)), slack=slack)
@@ -101,11 +118,8 @@ class RankBet:
         strata: Sequence[int],
     ) -> tuple[Any, list[float]]:
         """The cells, row by row."""
-        scores, cells = np.asarray(column, np.float64), self.part.cells
-        found = [
-            cells.encode(scores[row : row + 1], self.cuts[stratum], self.slack)[0] for row, stratum in enumerate(strata)
-        ]
-        return None, list(map(float, found))
+        rows = zip(map(float, column), strata, strict=True)
+        return None, [float(self.part.cells.encode(score, self.cuts[stratum], self.slack)) for score, stratum in rows]
 
 
 def _observed(fitted: ScreenReference, seen: Array, policy: Policy) -> Observations:  # noqa: ARG001
@@ -113,7 +127,7 @@ def _observed(fitted: ScreenReference, seen: Array, policy: Policy) -> Observati
 
 
 def _bet(fitted: ScreenReference, settings: BetSettings) -> Bet:
-    return RankBet.of(STRANGE.name, fitted.reference, settings, OFFSET * settings.drift)
+    return RankBet.of(STRANGE.name, fitted, settings, OFFSET * settings.drift)
 
 
 STRANGE = Monitor(

@@ -43,8 +43,11 @@ martingales), and its Mondrian taxonomy for strata; Polya's urn for the ranks; W
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import mul
 from typing import TypedDict
 
 import numpy as np
@@ -58,13 +61,13 @@ from medward.guard.statistics.eprocess import (
     packed_wealth,
     unpacked_wealth,
 )
-from medward.guard.types import Array, Ints
+from medward.guard.types import Array
 
 STAKES = (0.02, 0.08, 0.3)
 MOST_PAID = 7.5
 DEEPEST = 0.25  # of the calibration rows of a stratum: the largest share that is bet on
-LARGEST_CHANCE = 0.99
 _BISECTIONS = 50
+_NEVER = 1e-9  # so that a chance of 1 divides
 _LEAN = 0.5  # of the capital on each rank to that on the next stricter one
 
 
@@ -81,11 +84,11 @@ def ranks_within(n: int) -> tuple[int, ...]:
     return tuple(2**power for power in range(most.bit_length()))
 
 
-def rank_cuts(scores: Array) -> Array:
-    """The score at each of `ranks_within`, of ``scores (n,)``; an infinite one where there are no scores."""
+def rank_cuts(scores: Array) -> tuple[float, ...]:
+    """The score at each of `ranks_within`, of ``scores (n,)``, ascending; an infinite one where there are no scores."""
     if not len(scores):
-        return np.array([np.inf])
-    return np.asarray(np.sort(scores)[::-1][np.array(ranks_within(len(scores))) - 1])
+        return (math.inf,)
+    return tuple(np.sort(scores)[::-1][np.array(ranks_within(len(scores)))[::-1] - 1].tolist())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +106,12 @@ class RankCells:
         """How many places there are."""
         return self.depth + 2
 
-    def encode(self, scores: Array, cuts: Array, slack: float) -> Ints:
-        """The cells ``(n,)`` of scores ``(n,)`` beside `rank_cuts`, of which drift may have made `slack`.
-
-        NaN is as strange as can be.
-        """
-        own = np.where(np.isnan(scores), np.inf, scores)[:, None]
-        won, counted = (own - slack > cuts).sum(axis=1), (own >= cuts).sum(axis=1)
-        places = [np.where(above > 0, len(cuts) - above, self.depth) for above in (won, counted)]
-        return np.asarray(places[1] * self.base + places[0])
+    def encode(self, score: float, cuts: Sequence[float], slack: float) -> int:
+        """The cell of a score beside `rank_cuts`, of which drift may have made `slack`; NaN is as strange as can be."""
+        own = math.inf if math.isnan(score) else score
+        won, counted = bisect_left(cuts, own - slack), bisect_right(cuts, own)
+        places = [len(cuts) - above if above else self.depth for above in (won, counted)]
+        return places[1] * self.base + places[0]
 
     def decode(self, cell: int) -> tuple[int, int]:
         """The places won and counted."""
@@ -152,13 +152,15 @@ def _tolerance_limit(n: int, rank: int, risk: float) -> float:
     return high
 
 
-def rank_factors(chances: Array, won: int) -> Array:
-    """What every bettor's wealth is multiplied by ``(J, B)``, at ``chances (J,)``: from place `won` on ranks are won."""
-    chance = np.minimum(chances, LARGEST_CHANCE)[:, None]
-    stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * chance / (1 - chance))
-    factors = 1 - stakes
-    factors[won:] += (stakes / chance)[won:]
-    return np.asarray(factors)
+def rank_factors(chances: Sequence[float], won: int) -> list[float]:
+    """What each bettor's wealth is multiplied by ``(J B,)``, at ``chances (J,)``: from place `won` on ranks are won."""
+    factors = []
+    for place, chance in enumerate(chances):
+        most, pay = (MOST_PAID - 1) * chance / max(1 - chance, _NEVER), 1 / chance if place >= won else 0.0
+        for stake in STAKES:
+            own = stake if stake < most else most
+            factors.append(1 - own + own * pay)
+    return factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,25 +176,28 @@ class RankEProcess:
     calibration: str = ""
     contamination: float = 0.0
     conditional: bool = False
+    cells: RankCells = field(init=False)
+    """How inputs are numbered: the largest stratum has the most ranks."""
+    ranks: tuple[tuple[int, ...], ...] = field(init=False)
+    """Those bet on in each stratum."""
+    limits: tuple[tuple[float, ...], ...] = field(init=False)
+    """How likely each rank of each stratum is at most."""
 
-    @property
-    def limits(self) -> tuple[tuple[float, ...], ...]:
-        """How likely each rank of each stratum is at most."""
-        whole = sum(self.sizes)
-        return tuple(rank_limits(size, self.risk * max(size, 1) / max(whole, 1)) for size in self.sizes)
+    def __post_init__(self) -> None:
+        whole = max(sum(self.sizes), 1)
+        limits = tuple(rank_limits(size, self.risk * max(size, 1) / whole) for size in self.sizes)
+        object.__setattr__(self, "limits", limits)
+        object.__setattr__(self, "ranks", tuple(map(ranks_within, self.sizes)))
+        object.__setattr__(self, "cells", RankCells(max(map(len, self.ranks))))
 
-    @property
-    def cells(self) -> RankCells:
-        """How inputs are numbered: the largest stratum has the most ranks."""
-        return RankCells(len(ranks_within(max(self.sizes))))
-
-    def chances(self, stratum: int, seen: int, above: Array) -> Array:
-        """How likely the next input is above each rank ``(J,)`` at most, after `seen` of its stratum, ``above (J,)``."""
-        limits = np.array(self.limits[stratum])
+    def chances(self, stratum: int, seen: int, above: Sequence[int]) -> list[float]:
+        """How likely the next input is above each rank ``(J,)``, after `seen` of its stratum, ``above`` of them."""
+        limits = self.limits[stratum]
         if self.contamination:
-            return np.asarray((1 - self.contamination) * limits + self.contamination)
-        ranks = np.array(ranks_within(self.sizes[stratum]), np.float64)
-        return np.asarray(np.minimum((ranks + above) / (self.sizes[stratum] + 1 + seen), limits))
+            return [drifted_level(limit, self.contamination, 1.0) for limit in limits]
+        rows = self.sizes[stratum] + 1 + seen
+        urn = zip(self.ranks[stratum], above, limits, strict=True)
+        return [min((rank + each) / rows, limit) for rank, each, limit in urn]
 
     def start(self) -> RankState:
         """An account that has asked nothing."""
@@ -200,14 +205,14 @@ class RankEProcess:
 
     def step(self, state: RankState, n: int, value: float, stratum: int = 0) -> RankState:
         """Bet on query number `n`, an input of `stratum` and cell `value`, then count it."""
-        cells, ranks, key = self.cells, ranks_within(self.sizes[stratum]), str(stratum)
-        won, counted = cells.decode(int(value))
-        seen, *above = state["counts"].get(key) or [0] * (1 + len(ranks))
-        factors = np.ones((cells.depth, len(STAKES)))
-        factors[: len(ranks)] = rank_factors(self.chances(stratum, seen, np.array(above, np.float64)), won)
-        wealth = late_start_wealth(unpacked_wealth(state["wealth"]), n, factors.ravel().tolist())
+        key, depth = str(stratum), self.cells.depth
+        won, counted = self.cells.decode(int(value))
+        seen, *above = state["counts"].get(key) or [0] * (1 + len(self.ranks[stratum]))
+        factors = rank_factors(self.chances(stratum, seen, above), won)
+        factors += [1.0] * (depth * len(STAKES) - len(factors))
+        wealth = late_start_wealth(unpacked_wealth(state["wealth"]), n, factors)
         counts = state["counts"]
-        if counted <= cells.depth:
+        if counted <= depth:
             counts = {**counts, key: [seen + 1, *(each + (place >= counted) for place, each in enumerate(above))]}
         return RankState(wealth=packed_wealth(wealth), counts=counts)
 
@@ -215,7 +220,7 @@ class RankEProcess:
         """Log wealth of the bettors together."""
         if not state["wealth"]:
             return 0.0
-        return math.log(float(np.array(unpacked_wealth(state["wealth"])) @ bettor_capital(self.cells.depth)))
+        return math.log(sum(map(mul, unpacked_wealth(state["wealth"]), bettor_capital(self.cells.depth))))
 
     def repeated(self, value: float) -> float:  # noqa: ARG002 (whatever it was)
         """The cell of a repeat."""
@@ -231,10 +236,10 @@ class RankEProcess:
 
 
 @lru_cache(64)
-def bettor_capital(depth: int) -> Array:
+def bettor_capital(depth: int) -> tuple[float, ...]:
     """The capital of every bettor ``(J B,)``, which sums to 1."""
-    lean = _LEAN ** np.arange(depth)
-    return np.asarray(np.repeat(lean / (lean.sum() * len(STAKES)), len(STAKES)))
+    whole = sum(_LEAN**place for place in range(depth))
+    return tuple(_LEAN**place / (whole * len(STAKES)) for place in range(depth) for _ in STAKES)
 
 
 @lru_cache(64)

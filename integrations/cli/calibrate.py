@@ -53,16 +53,16 @@ def calibrate_command(
         reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))
         benign = read_with_progress(data, reading)
         made = learn(bundle, benign, site, split=split, seed=seed, allow_code=allow_code, expect=expect)
-    own, shared = made.sites[site].thresholds, made.profile.thresholds
+    own, shared = len(made.sites[site].reference), len(made.profile.reference)
     rows = made.card.sites[site].sizes["benign"]
-    console.print(f"{site}: calibrated on {rows} benign rows, {own.n} of them as reference", markup=False)
     console.print(
-        f"smallest tail it bounds: {own.levels[0]:g} of benign inputs; the bundle's own: {shared.levels[0]:g}"
+        f"{site}: calibrated on {rows} benign rows, {own} of them as reference; the bundle's own has {shared}",
+        markup=False,
     )
-    if own.levels[0] > shared.levels[0]:
+    if own < shared:
         console.print(
-            "note: fewer rows bound only a larger tail: no more false alarms, but a thief is noticed later; "
-            "add rows for a smaller one"
+            "note: with fewer rows there are no more false alarms, but a thief is noticed later; add rows to "
+            "notice it sooner"
         )
     print_notes(made)
     console.print("alarms that stand are kept: `medward accounts reset` clears them, account by account")

@@ -185,10 +185,10 @@ def _note_trained_rows(splits: dict[str, Any], benign: Any, spec: Any) -> None:
 
 def _describe(bundle: Any, out: Path) -> None:
     """Say what was written and what it guarantees, and what the calibration set was too small for."""
-    thresholds, policy = bundle.profile.thresholds, bundle.policy
+    policy = bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
     console.print(f"{bundle.model.spec.name}: {bundle.model.spec.rule}", markup=False)
-    console.print(f"{thresholds.n} benign rows as reference; p-value levels {', '.join(map(str, thresholds.levels))}")
+    console.print(f"{len(bundle.profile.reference)} benign rows as reference")
     for rung in policy.monitor.ladder:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"

@@ -181,7 +181,7 @@ def _blind(fitted: Any) -> Any:
     if not isinstance(fitted, ScreenReference):
         return _Blind(fitted)
     made: Any = type("BlindScreen", (type(fitted),), {"see": _Blind.see})
-    return made(screen=fitted.screen, reference=fitted.reference)
+    return made(screen=fitted.screen, scores=fitted.scores, strata=fitted.strata)
 
 
 def _answered(model: Model, policy: Policy, profile: Profile, query: Query) -> tuple[Any, Any]:

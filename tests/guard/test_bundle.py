@@ -22,6 +22,7 @@ from support.report_networks import VOCABULARY, encoder_decoder
 from support.sights import refitted
 
 from medward.guard import models
+from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.card import canonical_json, sha256, site_file
 from medward.guard.errors import IntegrityError, MedwardError
@@ -346,7 +347,8 @@ def test_an_edited_calibration_risk_moves_the_thresholds_or_is_refused(copy):
     bundle.seal_bundle(copy)
     loaded = bundle.load_bundle(copy).profile
     assert loaded.risk == 0.05
-    assert loaded.thresholds.risk == 0.05 * calibration_shares()["strange"]
+    strange, *_ = AccountMonitors.of(Policy(on_error="flag", monitor={"calibration_risk": 0.05}), loaded, 1).bets
+    assert strange.part.risk == 0.05 * calibration_shares()["strange"]
     assert loaded.fitted["probing"].reference.thresholds.risk == 0.05 * calibration_shares()["probing"]
     (copy / "policy.toml").write_text(text.replace("calibration_risk = 0.001", "calibration_risk = 1e-300"))
     with pytest.raises(MedwardError, match="cannot support risk"):

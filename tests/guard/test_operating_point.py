@@ -20,7 +20,6 @@ from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.monitors.near_duplicates import ImageSeen
-from medward.guard.monitors.strangeness import strangeness_p_values
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
@@ -176,9 +175,7 @@ def test_the_guard_judges_each_row_beside_its_decision_at_the_threshold(make):
     judged = guard.model.spec.judged(outputs)
 
     def p_values(seen):
-        return strangeness_p_values(
-            guard.policy, guard.profile.screening.reference, guard.profile.strangeness(ROWS, seen)
-        )
+        return guard.profile.screening.p_values(guard.profile.strangeness(ROWS, seen))
 
     assert log[0]["p_values"] == p_values(judged).tolist() != p_values(outputs).tolist()
     bets = np.array(log[0]["bets"]["/".join(WHO)]["probing"])

@@ -201,7 +201,7 @@ def test_a_failing_screen_leaves_standing_alarms_standing(make_guard, linear_pro
         def see(self, inputs, outputs):
             raise RuntimeError("no screen today")
 
-    broken = NoScreen(screen=linear_profile.screening.screen, reference=linear_profile.screening.reference)
+    broken = NoScreen(screen=linear_profile.screening.screen, scores=linear_profile.reference)
     store = MemoryStore()
     rng = np.random.default_rng(0)
     for _ in range(30):
@@ -219,9 +219,7 @@ def pushed(n, seed=3):
 @pytest.fixture
 def idle_screens(linear_profile):
     """The profile with screens that find nothing strange."""
-    quiet = dataclasses.replace(linear_profile.thresholds, cuts=(1e9,) * len(linear_profile.thresholds.cuts))
-    screening = linear_profile.screening
-    screen = dataclasses.replace(screening, reference=dataclasses.replace(screening.reference, thresholds=quiet))
+    screen = dataclasses.replace(linear_profile.screening, scores=np.full_like(linear_profile.reference, 1e9))
     return refitted(linear_profile, screen=screen, embedding=None, probing=None)
 
 

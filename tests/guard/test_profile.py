@@ -7,7 +7,7 @@ import pytest
 from support.sights import refitted
 
 from medward.guard.errors import MedwardError
-from medward.guard.monitors.score_reference import ScoreReference
+from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.profile import Profile, embeddings_for, fitted_count, forward_batches, idle_screen, split_rows
 from medward.guard.screens.mahalanobis import Mahalanobis
 from medward.guard.spec import ModelSpec
@@ -22,15 +22,29 @@ def benign(n, seed):
 
 
 def judged(profile, model, rows):
-    return profile.thresholds.p_values(profile.strangeness(rows, forward_batches(model, rows)))
+    return profile.screening.p_values(profile.strangeness(rows, forward_batches(model, rows)))
 
 
 def test_benign_rows_are_rarely_strange_and_odd_ones_always(linear_model, linear_profile):
     fresh, odd = benign(4000, 5), np.full((20, 3), 30, np.float32)
     p = judged(linear_profile, linear_model, fresh)
-    for level in linear_profile.thresholds.levels:
-        assert (p <= level).mean() <= level
-    assert (judged(linear_profile, linear_model, odd) == linear_profile.thresholds.levels[0]).all()
+    known = len(linear_profile.reference)
+    for level in (0.01, 0.05, 0.2):
+        assert (p <= level).mean() <= level + 3 * (level / known) ** 0.5
+    assert (judged(linear_profile, linear_model, odd) == 1 / (known + 1)).all()
+
+
+def test_p_values_are_valid_on_average_over_calibration_draws_ties_or_not():
+    rng, hits = np.random.default_rng(0), []
+    for draw in range(4000):
+        scores = rng.normal(size=20) if draw % 2 else rng.integers(3, size=20).astype(float)
+        new = rng.normal(size=1) if draw % 2 else rng.integers(3, size=1).astype(float)
+        hits.append(ScreenReference(screen=None, scores=np.sort(scores)).p_values(new)[0] <= np.array([0.05, 0.1, 0.5]))
+    for level, own in zip((0.05, 0.1, 0.5), (np.mean(hits[1::2], axis=0), np.mean(hits[::2], axis=0)), strict=False):
+        assert own[[0.05, 0.1, 0.5].index(level)] <= level + 3 * (level / 2000) ** 0.5
+    assert ScreenReference(screen=None, scores=np.zeros(9)).p_values(np.array([np.nan, 1.0, 0.0])).tolist() == [
+        0.1, 0.1, 1.0
+    ]  # fmt: skip
 
 
 def test_a_benign_input_is_refused_at_the_stated_rate_on_average_over_calibration_draws(linear_model):
@@ -46,8 +60,8 @@ def test_a_benign_input_is_refused_at_the_stated_rate_on_average_over_calibratio
 
 @pytest.mark.parametrize(("n", "rate", "k"), [(99, 0.29, 29), (99, 0.01, 1), (98, 0.01, 0), (199, 0.29, 58)])
 def test_the_screens_cut_is_the_conformal_order_statistic(linear_profile, n, rate, k):
-    scores = ScoreReference(scores=np.arange(float(n)))
-    profile = refitted(linear_profile, screen=dataclasses.replace(linear_profile.screening, reference=scores))
+    screen = dataclasses.replace(linear_profile.screening, scores=np.arange(float(n)), strata=None)
+    profile = refitted(linear_profile, screen=screen)
     assert profile.screen_cut(rate) == (n - k if k else np.inf)
 
 
@@ -88,7 +102,7 @@ def test_round_trip_through_arrays(linear_model, linear_profile, tmp_path):
     rows = benign(50, 9)
     outputs = forward_batches(linear_model, rows)
     assert (again.strangeness(rows, outputs) == linear_profile.strangeness(rows, outputs)).all()
-    assert again.thresholds == linear_profile.thresholds
+    assert again.screening.fingerprint == linear_profile.screening.fingerprint
 
 
 def test_a_missing_array_is_named(linear_profile):
@@ -169,7 +183,7 @@ def test_strata_survive_the_round_trip_and_a_first_release_profile_is_refused_in
     arrays = {key: np.asarray(value) for key, value in profile.to_arrays().items()}
     again = Profile.from_arrays(arrays)
     assert (again.strata.members == profile.strata.members).all()
-    assert again.thresholds == profile.thresholds
+    assert again.screening.fingerprint == profile.screening.fingerprint
     assert again.fitted["probing"].reference.thresholds == profile.fitted["probing"].reference.thresholds
     old = {key: value for key, value in arrays.items() if not key.endswith("strata") and "stripes" not in key}
     with pytest.raises(MedwardError, match="is missing; protect the model again"):

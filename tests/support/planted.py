@@ -13,11 +13,10 @@ from torch import nn
 
 from medward.guard.accounts.stores import Store
 from medward.guard.monitors.base import SCREEN
-from medward.guard.monitors.score_reference import ScoreReference
+from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.pipeline import Guard
 from medward.guard.policy import GatePolicy, MonitorPolicy, Policy
 from medward.guard.spec import ModelSpec
-from medward.guard.statistics.conformal import Thresholds
 from medward.guard.types import Outputs
 
 
@@ -103,11 +102,12 @@ class Ideal:
     @property
     def fitted(self):
         """No monitor but that of the screens, which are this."""
-        return {SCREEN: IdealScreen(self)}
+        return {SCREEN: self.screening}
 
     @property
-    def thresholds(self):
-        return Thresholds(levels=(0.01,), cuts=(1.0,), risk=0.001, n=1000)
+    def screening(self):
+        """Whatever is stranger than 1 outranks all benign rows."""
+        return ScreenReference(screen=self, scores=np.ones(1000))
 
     def score(self, inputs, outputs, xp=np):
         reach = np.full(len(self.known), self.near, np.float32)
@@ -124,20 +124,6 @@ class Ideal:
 
     def screen_cut(self, rate):
         return 1.0
-
-
-@dataclass(frozen=True)
-class IdealScreen:
-    """The screens of an ideal profile, as the monitor that bets on their p-values sees them."""
-
-    profile: Ideal
-
-    def see(self, inputs, outputs):
-        return self.profile.strangeness(inputs, outputs)
-
-    @property
-    def reference(self):
-        return ScoreReference(scores=np.zeros(1), thresholds=self.profile.thresholds)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ from medward.guard.statistics.binomial import log_tail, rate_limits
 
 LEVELS = (0.02, 0.04, 0.08)
 WATCHED = tuple(
-    Event(part=part, at=level, cell=False, level=level, allowed=level)
-    for part in ("strange", "shared")
-    for level in LEVELS
+    Event(part=part, at=level, level=level, allowed=level) for part in ("strange", "shared") for level in LEVELS
 )
 CALM, MOVED, THIEF = 0.005, 0.15, 0.9
 
@@ -59,8 +57,10 @@ def test_events_are_what_the_parts_bet_on_and_only_some_drift_is_allowed(linear_
     parts = AccountMonitors.of(Policy(on_error="flag"), linear_profile, 2).combined.parts
     found = bet_events(parts)
     assert {event.part for event in found} == {part.name for part in parts}
-    levels = [event.level for event in found if event.part == "strange"]
-    assert tuple(levels) == linear_profile.thresholds.levels
+    ranks = [event for event in found if event.part == "strange"]
+    (limits,) = next(part for part in parts if part.name == "strange").limits
+    assert [event.level for event in ranks] == list(limits)
+    assert [event.label for event in ranks] == [f"above rank {2**place}" for place in range(len(limits))]
     assert all(event.allowed == event.level for event in found if event.part in ("strange", "shared", "embedding"))
     assert all(event.allowed == min(1, 4 * event.level) for event in found if event.part in ("coverage", "probing"))
     still = AccountMonitors.of(Policy(on_error="flag", monitor={"drift": 0}), linear_profile, 2).combined.parts
@@ -68,7 +68,7 @@ def test_events_are_what_the_parts_bet_on_and_only_some_drift_is_allowed(linear_
 
 
 def test_hits_are_counted_by_part_and_a_part_that_failed_saw_nothing():
-    watched = (*WATCHED, Event(part="coverage", at=3, cell=True, level=0.1, allowed=0.1))
+    watched = (*WATCHED, Event(part="coverage", at=3, cells=frozenset({3.0}), level=0.1, allowed=0.1))
     hits, n = count_events(watched, {"strange": [0.02, 1.0, 0.08], "coverage": [3.0, -1.0, 2.0]})
     assert hits.tolist() == [1, 1, 2, 0, 0, 0, 1]
     assert n.tolist() == [3, 3, 3, 0, 0, 0, 3]
@@ -121,7 +121,7 @@ def test_one_busy_account_is_no_drift_of_most():
 
 def test_an_account_mildly_above_what_is_allowed_stands_out_where_the_others_are_just_below():
     hits, n = np.array([[2400], *[[60]] * 9]), np.array([[20000], *[[1000]] * 9])
-    found = read_drift((Event(part="strange", at=0.08, cell=False, level=0.08, allowed=0.08),), hits, n, [False] * 10)
+    found = read_drift((Event(part="strange", at=0.08, level=0.08, allowed=0.08),), hits, n, [False] * 10)
     assert (found.kind, found.standing, found.moved) == ("attack", (0,), ())
     assert (found.spreads[0].above, found.spreads[0].worst) == (1, 1)
     assert found.spreads[0].others == (540, 9000)

@@ -1,0 +1,403 @@
+"""The rank bet: exact where it can be counted out, simulated over calibration draws and accounts where it cannot."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+from support.models import LinearModel, benign_rows
+from support.rank_accounts import largest_wealth, repeats_within
+from support.sights import sight_of
+
+from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.monitors import repeats
+from medward.guard.monitors.table import calibration_shares
+from medward.guard.policy import Policy
+from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
+from medward.guard.statistics.eprocess import EProcess
+from medward.guard.statistics.rank_eprocess import (
+    MOST_PAID,
+    STAKES,
+    RankCells,
+    RankEProcess,
+    bettor_capital,
+    rank_cuts,
+    rank_factors,
+    rank_limits,
+    ranks_within,
+)
+from medward.guard.types import Action, Outputs
+
+RISK, WEIGHT = 7e-4, calibration_shares()["strange"]
+ALPHAS, DELTA = (0.05, 0.2), 0.01
+ACCOUNTS, QUERIES = 2000, 150
+TOP = 0.0  # the cell of an input that outranks all calibration rows
+
+
+def rank_bet(*sizes, **settings):
+    return RankEProcess(name="strange", sizes=sizes, risk=RISK, **settings)
+
+
+def after(part, cells, state=None, start=1, stratum=0):
+    state = state or part.start()
+    for n, cell in enumerate(cells, start):
+        state = part.step(state, n, cell, stratum)
+    return state
+
+
+# The mean of one step, counted out
+
+
+@given(n=st.integers(1, 60), past=st.lists(st.integers(0, 60), max_size=80))
+def test_no_bettor_gains_on_average_in_the_urn(n, past):
+    """The next input is equally likely to take any place among the rows and the past: gap g with weight 1 + count."""
+    gaps = np.bincount([min(gap, n) for gap in past], minlength=n + 1)
+    ranks = ranks_within(n)
+    urn = [(rank + int(gaps[:rank].sum())) / (n + 1 + len(past)) for rank in ranks]
+    mean = np.zeros(len(ranks) * len(STAKES))
+    for gap in range(n + 1):
+        won = next((place for place, rank in enumerate(ranks) if gap < rank), len(ranks))
+        mean += (1 + gaps[gap]) / (n + 1 + len(past)) * np.array(rank_factors(urn, won))
+    assert (mean <= 1 + 1e-12).all()
+    assert mean[0] > 1 - 1e-9 or urn[0] > 0.99, "and it loses nothing either"
+
+
+@given(
+    m=st.integers(1, 40),
+    n=st.integers(1, 160),
+    above=st.integers(0, 40),
+    seen=st.integers(0, 400),
+    b=st.floats(1e-3, 1),
+)
+def test_a_chance_that_is_known_to_be_below_its_limit_is_lower_on_average(m, n, above, seen, b):
+    """What is left of the chance given the past is Beta; cut off at the limit its mean is below both, so `min` pays."""
+    assume(m <= n and above <= seen)
+    a, c = m + above, n + 1 - m + seen - above
+    whole = stats.beta.cdf(b, a, c)
+    assume(whole > 1e-9)
+    mean = a / (a + c) * stats.beta.cdf(b, a + 1, c) / whole
+    assert mean <= min(a / (a + c), b) * (1 + 1e-6)
+
+
+@given(
+    sizes=st.lists(st.integers(0, 300), min_size=1, max_size=5).filter(sum),
+    stratum=st.integers(0, 4),
+    past=st.lists(st.integers(0, 9), max_size=60),
+    contamination=st.sampled_from([0.0, 0.01, 0.2]),
+)
+def test_every_stratum_is_paid_at_its_urn_or_limit_and_contamination_at_the_limit_alone(
+    sizes, stratum, past, contamination
+):
+    stratum %= len(sizes)
+    part, ranks = rank_bet(*sizes, contamination=contamination), ranks_within(sizes[stratum])
+    above = [sum(gap <= place for gap in past) for place in range(len(ranks))]
+    chances = part.chances(stratum, len(past), above)
+    limits = rank_limits(sizes[stratum], RISK * max(sizes[stratum], 1) / sum(sizes))
+    if contamination:
+        assert chances == pytest.approx([(1 - contamination) * limit + contamination for limit in limits])
+    else:
+        urn = [(rank + each) / (sizes[stratum] + 1 + len(past)) for rank, each in zip(ranks, above, strict=True)]
+        assert chances == pytest.approx([min(pair) for pair in zip(urn, limits, strict=True)])
+    for place, chance in enumerate(chances):  # a share of anything, and as much else as the limit allows
+        won, lost = (np.array(rank_factors(chances, each)) for each in (place, len(ranks)))
+        own = slice(place * len(STAKES), (place + 1) * len(STAKES))
+        assert (chance * won[own] + (1 - chance) * lost[own] <= 1 + 1e-12).all()
+
+
+@pytest.mark.parametrize("n", [1, 12, 120, 2000])
+def test_limits_are_those_of_wilks_and_strata_share_the_risk(n):
+    spent = [
+        stats.binom.cdf(rank - 1, n, limit) for rank, limit in zip(ranks_within(n), rank_limits(n, DELTA), strict=True)
+    ]
+    assert sum(spent) == pytest.approx(DELTA, rel=1e-3)
+    part = rank_bet(n, 3 * n, 0)
+    assert part.limits[0] == rank_limits(n, RISK / 4)
+    assert part.limits[2] == (1.0,), "no rows bound nothing"
+
+
+# Ville's inequality, over calibration draws and accounts
+
+
+def allowed(alpha):
+    return alpha + DELTA + 3 * math.sqrt(alpha * (1 - alpha) / ACCOUNTS)
+
+
+def rates(*args, **settings):
+    found = largest_wealth(*args, risk=DELTA, **settings)[:, -1]
+    return [float((found >= 1 / alpha).mean()) for alpha in ALPHAS]
+
+
+def drawn(rng, values, size):
+    """Scores of so many values, the larger ones rarer; 0 for no two alike."""
+    if not values:
+        return rng.normal(size=size)
+    weights = 0.5 ** np.arange(values)
+    return rng.choice(values, p=weights / weights.sum(), size=size).astype(float)
+
+
+@pytest.mark.parametrize("n", [10, 60])
+@pytest.mark.parametrize("values", [0, 2, 3, 5])
+def test_benign_accounts_ever_reach_the_wealth_no_more_often_than_alpha(values, n):
+    rng = np.random.default_rng(n)
+    known, asked = drawn(rng, values, (ACCOUNTS, n)), drawn(rng, values, (ACCOUNTS, QUERIES))
+    for alpha, rate in zip(ALPHAS, rates([known], asked), strict=True):
+        assert rate <= allowed(alpha)
+
+
+@pytest.mark.parametrize("broken", [{"short": 1}, {"paid": 1.5}])
+@pytest.mark.parametrize("n", [10, 60])
+def test_counts_that_are_one_short_or_pay_that_is_half_more_break_it(broken, n):
+    rng = np.random.default_rng(n)
+    known, asked = rng.normal(size=(ACCOUNTS, n)), rng.normal(size=(ACCOUNTS, QUERIES))
+    for alpha, rate in zip(ALPHAS, rates([known], asked, **broken), strict=True):
+        assert rate > allowed(alpha)
+
+
+def test_small_strata_hold_it_whichever_an_account_asks_of():
+    rng = np.random.default_rng(0)
+    shifts = np.array([0.0, 4.0, 2.0])
+    known = [rng.normal(size=(ACCOUNTS, n)) + shift for shift, n in zip(shifts, (12, 3, 7), strict=True)]
+    strata = np.where(np.arange(ACCOUNTS)[:, None] % 2, 1, rng.integers(3, size=(ACCOUNTS, QUERIES)))
+    asked = rng.normal(size=strata.shape) + shifts[strata]
+    for alpha, rate in zip(ALPHAS, rates(known, asked, strata), strict=True):
+        assert rate <= allowed(alpha)
+    together = [np.concatenate(known, axis=1)]
+    assert rates(together, asked)[1] > allowed(ALPHAS[1]), "half of them ask of one stratum, judged beside all rows"
+
+
+@pytest.mark.parametrize("rows", [40, 400])
+def test_rows_that_are_asked_again_hold_it(rows):
+    """A hospital of few distinct inputs, other ones for each draw: what an account remembers wins nothing."""
+    rng = np.random.default_rng(rows)
+    known, asked = rng.integers(rows, size=(ACCOUNTS, 60)), rng.integers(rows, size=(ACCOUNTS, QUERIES))
+    for alpha, rate in zip(ALPHAS, rates([known * 1.0], asked * 1.0, repeated=repeats_within(asked)), strict=True):
+        assert rate <= allowed(alpha)
+
+
+def test_drift_up_to_the_slack_holds_it_and_beyond_breaks_it():
+    rng, slack = np.random.default_rng(0), 0.3
+    known, asked = rng.normal(size=(ACCOUNTS, 60)), rng.normal(size=(ACCOUNTS, QUERIES))
+    for moved in (np.full_like(asked, slack), rng.choice([0, slack], size=asked.shape)):
+        for alpha, rate in zip(ALPHAS, rates([known], asked + moved, slack=slack), strict=True):
+            assert rate <= allowed(alpha)
+    for alpha, rate in zip(ALPHAS, rates([known], asked + 6 * slack, slack=slack), strict=True):
+        assert rate > allowed(alpha)
+
+
+def test_the_simulated_accounts_are_the_product_s():
+    rng = np.random.default_rng(3)
+    known = [np.round(rng.normal(size=(4, n)), 1) for n in (30, 6)]
+    strata, asked = rng.integers(2, size=(4, 60)), np.round(rng.normal(size=(4, 60)) + 0.5, 1)
+    again = rng.random((4, 60)) < 0.2
+    found = np.log(np.maximum(largest_wealth(known, asked, strata, risk=RISK, slack=0.1, repeated=again), 1e-9))
+    part = rank_bet(30, 6)
+    for account in range(4):
+        cuts = [rank_cuts(own[account]) for own in known]
+        state, most = part.start(), -math.inf
+        for n, (score, own, seen) in enumerate(zip(asked[account], strata[account], again[account], strict=True), 1):
+            cell = part.cells.repeat if seen else part.cells.encode(float(score), cuts[own], 0.1)
+            state = part.step(state, n, cell, int(own))
+            most = max(most, part.log_e(state))
+        assert found[account, -1] == pytest.approx(most, abs=1e-4)
+
+
+# What is noticed
+
+
+def noticed(n, share, queries, *, limited=True, accounts=100):
+    """The query at which thieves whose inputs outrank all are at 1 / .001; infinite where they are never."""
+    rng = np.random.default_rng(0)
+    asked = np.where(rng.random((accounts, queries)) < share, 99.0, rng.normal(size=(accounts, queries)))
+    found = largest_wealth([rng.normal(size=(accounts, n))], asked, risk=RISK, limited=limited) * WEIGHT >= 1000
+    return np.where(found.any(axis=1), found.argmax(axis=1) + 1.0, np.inf)
+
+
+@pytest.mark.parametrize(("n", "pure", "tenth"), [(120, 8, 300), (500, 6, 80), (1500, 6, 60)])
+def test_thieves_are_noticed_pure_and_diluted(n, pure, tenth):
+    assert np.median(noticed(n, 1.0, 20)) <= pure
+    assert np.median(noticed(n, 0.1, 300)) < tenth
+    assert np.isinf(noticed(n, 0.0, 300)).all(), "who asks nothing strange is not"
+
+
+def test_without_the_limits_a_thief_s_past_would_argue_some_away():
+    found = [noticed(120, 0.1, 1200, limited=limited, accounts=300) for limited in (True, False)]
+    late, later = (np.isinf(each).mean() for each in found)
+    assert late <= 0.02 < 0.05 < later
+
+
+@given(chances=st.lists(st.floats(1e-9, 1), min_size=1, max_size=9), won=st.integers(0, 9))
+def test_no_input_pays_more_than_most_paid_and_none_costs_all(chances, won):
+    factors = rank_factors(chances, won)
+    assert 0 < min(factors) <= max(factors) <= MOST_PAID * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("n", [120, 480, 2285, 20000])
+def test_five_strange_inputs_do_not_reach_the_strictest_rung_and_eight_do(n):
+    part, strictest = rank_bet(n), 1e4
+    wealth = [WEIGHT * math.exp(part.log_e(after(part, [TOP] * count))) for count in range(1, 9)]
+    assert wealth[4] < strictest
+    assert wealth[7] >= strictest
+    assert sorted(wealth) == wealth
+
+
+def test_one_strange_image_sent_a_thousand_times_makes_no_strange_input_cheap():
+    part = rank_bet(480)
+    once = after(part, [TOP])
+    again = after(part, [part.cells.repeat] * 1000, once, 2)
+    assert again["counts"] == once["counts"]
+    taught = after(part, [TOP] * 1000, once, 2)
+    seen, *above = taught["counts"]["0"]
+    assert part.chances(0, seen, above)[0] == part.limits[0][0], "counted, such would be usual but for the limits"
+    seen, *above = again["counts"]["0"]
+    assert part.chances(0, seen, above)[0] == pytest.approx(2 / 482)
+
+
+@given(score=st.floats(-3, 12), slack=st.floats(0, 2))
+def test_what_drift_may_have_made_is_counted_and_not_won(score, slack):
+    cuts, cells = rank_cuts(np.arange(1.0, 9)), RankCells(2)  # ranks 1 and 2 of 8: the scores 8 and 7
+    assert cuts == (7.0, 8.0)
+    won, counted = cells.decode(cell := cells.encode(score, cuts, slack))
+    assert won == (0 if score - slack > 8 else 1 if score - slack > 7 else 2)
+    assert counted == (0 if score >= 8 else 1 if score >= 7 else 2)
+    assert cells.knows(float(cell))
+
+
+def test_nan_is_as_strange_as_can_be_and_a_stratum_without_rows_wins_nothing():
+    cells = RankCells(3)
+    assert cells.decode(cells.encode(math.nan, (1.0, 2.0, 3.0), 0.1)) == (0, 0)
+    assert cells.decode(cells.encode(math.nan, rank_cuts(np.zeros(0)), 0.1))[0] == 3
+    known = {cells.encode(score, (1.0, 2.0, 3.0), slack) for score in np.arange(0, 9, 0.25) for slack in (0, 0.5, 9)}
+    assert all(cells.knows(float(each)) for each in (*known, cells.repeat))
+    assert not any(cells.knows(each) for each in (-1.0, 0.5, float(cells.base**2), float(cells.base - 1)))
+
+
+# What is kept
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3)), max_size=40))
+def test_a_state_is_the_same_after_a_round_trip(asked):
+    part = rank_bet(30, 5, 0)
+    state, kept = part.start(), part.start()
+    for n, (stratum, one, other) in enumerate(asked, 1):
+        cell = min(one, other) * part.cells.base + max(one, other)
+        state = part.step(state, n, cell, stratum)
+        kept = json.loads(json.dumps(part.step(kept, n, cell, stratum)))
+    assert kept == state
+    assert part.log_e(kept) == part.log_e(state)
+
+
+def test_states_stay_small_and_finite_however_long_an_account_asks():
+    part, rng = rank_bet(700, *[60] * 15), np.random.default_rng(0)
+    state = part.start()
+    for n in range(1, 10_001):
+        stratum = n % 16
+        place = int(rng.integers(len(part.ranks[stratum]) + 1)) if rng.random() < 0.2 else part.cells.depth
+        state = part.step(state, n, place * part.cells.base + place, stratum)
+    old = {"wealth": state["wealth"], "counts": {k: [each * 1000 for each in v] for k, v in state["counts"].items()}}
+    assert len(json.dumps(state, separators=(",", ":"))) < 1200
+    assert len(json.dumps(old, separators=(",", ":"))) < 1500
+    late = after(part, [TOP] * 300, old, 10**7, 1)
+    assert math.isfinite(part.log_e(late))
+    assert part.log_e(late) > part.log_e(old)
+
+
+def test_the_capital_of_all_bettors_is_one():
+    for depth in range(1, 14):
+        assert sum(bettor_capital(depth)) == pytest.approx(1)
+        assert len(bettor_capital(depth)) == depth * len(STAKES)
+
+
+# Beside the other monitors
+
+
+PLAIN = EProcess(name="plain", levels=(0.01, 0.1))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 8]), st.sampled_from([0.01, 0.1, 1.0])), min_size=1, max_size=20))
+def test_a_part_that_knows_no_calibration_is_tested_alone_and_the_shares_sum_to_one(rows):
+    strange = rank_bet(30)
+    monitor = CombinedEProcess(
+        parts=(strange, PLAIN, replace(PLAIN, name="other")), weights=(0.5, 0.3, 0.2), ladder=((0.01, Action.FLAG),)
+    )
+    state = monitor.start()
+    for place, p in rows:
+        cell = min(place, strange.cells.depth) * (strange.cells.base + 1)
+        state, verdict = monitor.step(state, Observation({"strange": float(cell), "plain": p, "other": 1.0}))
+    wealth = {part.name: weight * math.exp(part.log_e(state["parts"][part.name]))
+              for part, weight in zip(monitor.parts, monitor.weights, strict=True)}  # fmt: skip
+    expected = max(wealth["strange"], wealth["plain"] + wealth["other"])
+    assert verdict.evidence["log_e"] == pytest.approx(math.log(expected), abs=1e-9)
+    shares = {name: verdict.evidence[f"share:{name}"] for name in wealth}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["strange"] == pytest.approx(wealth["strange"] / sum(wealth.values()))
+
+
+def test_averaged_with_a_part_that_knows_more_it_could_break_the_bound():
+    """Why it is not averaged, counted out. X bets on two coins; the calibration rows hold the second, as Y's part sees.
+
+    X is fair to whoever sees X alone, Y to whoever sees all: it waits for the second coin where X will win by it, and
+    goes for the level at once where X will lose. Each by itself reaches a level c no more often than 1 / c.
+    """
+    level, averaged = Fraction(5, 2), Fraction(0)
+    for first, second in product((0, 1), repeat=2):
+        largest = max(2 * first, 4 * first * second)  # of X, after one coin and after two
+        needed = max(Fraction(1), 2 * level - largest)  # of Y, which begins at 1 and has it with chance 1 / needed
+        averaged += Fraction(1, 4) / needed
+    assert averaged == Fraction(13, 30) > 1 / level, "the mean of X and Y"
+    assert 2 * level > 4, "X / 2 never reaches the level, and Y / 2 does with chance 1 / (2 level)"
+
+
+# Through an account's monitors
+
+
+@pytest.fixture(scope="module")
+def qa_rows():
+    rng = np.random.default_rng(5)
+    return rng.normal(size=(4000, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [17, 25, 50])
+def test_a_fixed_set_sent_twenty_times_alarms_nobody(linear_profile, qa_rows, size, monkeypatch):
+    """Two of its rows are among the strangest of 4,000 benign ones."""
+    policy = Policy(on_error="flag")
+    outputs = Outputs(LinearModel().predict(qa_rows).scores)
+    order = np.argsort(linear_profile.strangeness(qa_rows, outputs))
+    rows = qa_rows[[*order[-2:], *np.random.default_rng(size).choice(order[:-200], size - 2, replace=False)]]
+    sight = sight_of(policy, linear_profile, rows, Outputs(LinearModel().predict(rows).scores))
+    monitors = AccountMonitors.of(policy, linear_profile, 1)
+
+    def peak():
+        state = None
+        for _ in range(20):
+            state, (_, verdict, _) = monitors.watch([f"{row}" for row in range(size)], sight, state)
+        return verdict
+
+    assert peak().action is Action.ALLOW
+    monkeypatch.setattr(repeats, "REMEMBERED_INPUTS", 16)
+    assert peak().evidence["peak"] > math.log(1000), "a memory of 16 took it for a thief"
+
+
+def test_an_account_of_an_older_release_starts_anew_and_its_alarm_stands(linear_profile):
+    policy, store = Policy(on_error="flag"), MemoryStore()
+    monitors = AccountMonitors.of(policy, linear_profile, 1)
+    rows = benign_rows(LinearModel)[:1].astype(np.float32)
+    sight = sight_of(policy, linear_profile, rows, Outputs(LinearModel().predict(rows).scores))
+    old = {
+        "recent": [["0123456789abcdef", ""], ["fedcba9876543210", "f" * 16]],
+        "e-process": {"calibration": "0" * 12, "n": 40, "peak": 12.5, "parts": {"strange": "AAAAAA==", "shared": ""}},
+    }
+    store.transact("key", lambda _: (old, None))
+    state, (before, verdict, _) = monitors.watch(["0123456789abcdef"], sight, store.get("key"))
+    assert before is verdict.action is Action.WITHHOLD
+    assert (verdict.evidence["n"], verdict.evidence["peak"]) == (1, 12.5)
+    assert state["e-process"]["parts"]["strange"]["counts"]["0"][0] == 1, "the older memory is not read, so it is new"
+    assert monitors.watch(["0123456789abcdef"], sight, state)[0]["e-process"]["parts"]["strange"]["counts"]["0"][0] == 1
