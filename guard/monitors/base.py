@@ -16,7 +16,7 @@ from medward.guard.statistics.combined_eprocess import Part
 from medward.guard.types import Array, Ints, Outputs
 
 SCREEN = "screen"
-"""The source that the screens of single inputs are: its monitor bets on the p-values that a record keeps."""
+"""The source that the screens of single inputs are."""
 CONTENT_CODES = "codes"
 """The key of the content codes of images beside what the monitors see."""
 RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as in the calibration data

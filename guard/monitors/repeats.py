@@ -6,10 +6,10 @@ wealth bet on benign i.i.d. inputs, so every bound stands; what it mends is that
 fixed set that is sent every day, is not i.i.d. It gives somebody who asks variations of one input nothing but the
 first's evidence: those are for `SharedPerturbation` to judge.
 
-Of each input's digest `DIGEST_BYTES` are kept, four letters of one text. A new input is so taken for a repeat with a
-chance of at most `REMEMBERED_INPUTS` / 2^24, one in 65,536, which lowers wealth and no more. An attacker who could
-compute digests would find such inputs at will; the key of digests, the salt of the state folder, is what keeps them
-from it.
+Of each input's digest `DIGEST_LETTERS` are kept, six bits each, in one text: more would not fit into the 4,000 bytes
+that a principal may take. A new input is so taken for a repeat with a chance of at most `REMEMBERED_INPUTS` / 2^18, one
+in 4,096, which lowers wealth and no more. An attacker who could compute digests would find such inputs at will; the key
+of digests, the salt of the state folder, is what keeps them from it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import TypedDict
 
-REMEMBERED_INPUTS = 256
+REMEMBERED_INPUTS = 64
 NEAR_INPUTS = 2
-DIGEST_BYTES = 3
-_LETTERS = DIGEST_BYTES * 4 // 3
+DIGEST_LETTERS = 3
 
 
 class RecentInputs(TypedDict):
@@ -50,7 +49,7 @@ def find_repeats(
             found.append("near")
         else:
             found.append("")
-        known, last = (known + short)[-_LETTERS * REMEMBERED_INPUTS :], [*last, code][-NEAR_INPUTS:]
+        known, last = (known + short)[-DIGEST_LETTERS * REMEMBERED_INPUTS :], [*last, code][-NEAR_INPUTS:]
     return RecentInputs(digests=known, codes=last), found
 
 
@@ -60,13 +59,12 @@ def bits_apart(code: str, other: str) -> int:
 
 
 def _short_digest(digest: str) -> str:
-    raw = hashlib.blake2b(digest.encode(), digest_size=DIGEST_BYTES).digest()
-    return b2a_base64(raw, newline=False).decode()
+    return b2a_base64(hashlib.blake2b(digest.encode(), digest_size=9).digest())[:DIGEST_LETTERS].decode()
 
 
 def _remembered(known: str, short: str) -> bool:
     """Whether one of the digests in `known` is `short`; not where its letters are those of two neighbours."""
     place = known.find(short)
-    while place % _LETTERS and place >= 0:
+    while place % DIGEST_LETTERS and place >= 0:
         place = known.find(short, place + 1)
     return place >= 0

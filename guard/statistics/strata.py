@@ -1,20 +1,20 @@
 """Strata: the classes that are rare in benign inputs, each judged beside its own calibration rows too.
 
 A laboratory that sends platelets only is no thief. What it sends is as benign platelets are, but beside all benign
-inputs they are strange together: all of one kind, and often a little odd. So on an input of a rare class (by the
-model's decision) bettors stake more where that class is strange more often than all inputs are
-(`guard.statistics.eprocess`), a direction's cuts are raised to those of the class
-(`guard.monitors.shared_perturbation`), and a region's bound is that of the class where it is likeliest
-(`guard.monitors.coverage`).
+inputs they are strange together: all of one kind, and often a little odd. So an input of a rare class (by the model's
+decision) is ranked among that class alone, which is exact (`guard.statistics.rank_eprocess`), bettors on p-values stake
+more where the class is strange more often than all inputs are (`guard.statistics.eprocess`), a direction's cuts are
+raised to those of the class (`guard.monitors.shared_perturbation`), and a region's bound is that of the class where it
+is likeliest (`guard.monitors.coverage`).
 
-Guarantee. All that only lowers what a query pays, so the bound on false alarms of i.i.d. benign accounts stands as it
-is, whatever the classes, and so it does while an attacker chooses the class of what it asks. For an account that asks
-about one rare class, or mixes classes in any way, each benign in itself, an event that is taken to have level l in a
-class has probability at most l / `CAUTION` there (ordinary conformal p-values within classes). That holds on average
-over calibration draws and not, as for i.i.d. accounts, for all but delta of them: a rare class has too few rows for
-that, and a part that waited for them would be blind to whatever the model takes for that class. For the same reason a
-level that a class has too few rows for is held to what its rows can show and not left out. How often such accounts
-alarm is measured (`specialist_accounts_withheld`).
+Guarantee, of all but ranks. All that only lowers what a query pays, so the bound on false alarms of i.i.d. benign
+accounts stands as it is, whatever the classes, and so it does while an attacker chooses the class of what it asks. For
+an account that asks about one rare class, or mixes classes in any way, each benign in itself, an event that is taken to
+have level l in a class has probability at most l / `CAUTION` there (ordinary conformal p-values within classes). That
+holds on average over calibration draws and not, as for i.i.d. accounts, for all but delta of them: a rare class has too
+few rows for that, and a part that waited for them would be blind to whatever the model takes for that class. For the
+same reason a level that a class has too few rows for is held to what its rows can show and not left out. How often such
+accounts alarm is measured (`specialist_accounts_withheld`).
 
 A class is rare below `RARE_SHARE`; above it what is forgiven as drift, and how conservative the bounds are, was enough
 on every data set tried. Classes with too few rows for a level of `LARGEST` are judged with the next rarest; where all

@@ -17,8 +17,10 @@ from support.sights import sight_of
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.monitors.base import CONTENT_CODES
+from medward.guard.monitors.table import calibration_shares
 from medward.guard.policy import Policy
 from medward.guard.profile import forward_batches
+from medward.guard.statistics.conformal import grid_for
 from medward.guard.statistics.eprocess import EProcess
 from medward.guard.types import Array
 
@@ -38,7 +40,8 @@ def measure() -> Iterator[Claim]:
         strangeness = profile.strangeness(traffic.inputs, forward_batches(model, traffic.inputs))
         ranks = np.searchsorted(-profile.reference[::-1], -strangeness, "right")
         ordinary = (1 + ranks) / (1 + len(profile.reference))
-        naive += [ordinary_peak(ordinary, profile.thresholds.levels, rng) for _ in range(ACCOUNTS)]
+        levels = grid_for(len(profile.reference), POLICY.monitor.calibration_risk * calibration_shares()["strange"])
+        naive += [ordinary_peak(ordinary, levels, rng) for _ in range(ACCOUNTS)]
         test = victim(TASK)[1].splits["test"].inputs
         sight = sight_of(POLICY, profile, test, forward_batches(model, test))
         pool = {part: np.asarray(column) for part, column in sight.items() if part != CONTENT_CODES}

@@ -41,7 +41,7 @@ REPLICAS, EACH = (2, 8), 200
 FORWARD = 0.05  # seconds of model between two queries of a replica, where it is not asked without a pause
 ROUNDS, KILLED, AFTER = 5, 4, 50
 PRINCIPALS, BATCH = 100_000, 100
-FRESH, FULL = 2, 100  # queries an account has asked
+FRESH, FULL = 2, 300  # queries an account has asked
 BUDGET = 4000  # bytes
 REPLICA = """
 import sys
