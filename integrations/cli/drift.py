@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,7 +54,12 @@ def drift_command(
     reports = drift_reports(records, loaded.policy, loaded.profile, loaded.sites, since=begin, until=end)
     if as_json:
         said = [
-            {**asdict(each), "verdict": drift_verdict(each), "limitation": drift_limitation(each)} for each in reports
+            {
+                **asdict(each, dict_factory=_named_events),
+                "verdict": drift_verdict(each),
+                "limitation": drift_limitation(each),
+            }
+            for each in reports
         ]
         sys.stdout.write(json.dumps(said, indent=2) + "\n")
         return
@@ -152,10 +157,16 @@ def _print(report: DriftReport) -> None:
         console.print(line, markup=False)
 
 
+def _named_events(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of `fields`, of events without the numbers of their cells, which their label stands for."""
+    return {name: value for name, value in fields if name != "cells"}
+
+
 def _shown(report: DriftReport) -> Sequence[Rate]:
-    """All rates but those of single cells, of which there are many: only the clearest."""
+    """All rates but those of a part that bets on single cells, of which there are many: of these the clearest."""
     clear = [excess.rate for excess in report.excesses]
-    return [rate for rate in report.rates if rate.event.cells is None or len(rate.event.cells) > 1 or rate in clear]
+    few = {rate.event.part for rate in report.rates if rate.event.cells is None or len(rate.event.cells) > 1}
+    return [rate for rate in report.rates if rate.event.part in few or rate in clear]
 
 
 def _rate(rate: Rate) -> str:

@@ -96,7 +96,7 @@ def test_a_thief_among_ten_stands_out():
     assert excess.spread.worst > 0.9
     assert excess.began == "2026-10-01"
     assert re.match(
-        r"1 of 10 accounts stands out \(hospital/key-3\), alarmed by strange; strange p <= ", drift_verdict(found)
+        r"1 of 10 accounts stands out \(hospital/key-3\), alarmed by strange; strange above rank ", drift_verdict(found)
     )
     assert "attack first" in drift_verdict(found)
 
@@ -241,7 +241,7 @@ def test_the_command_prints_the_verdict_and_its_limits(medward):
     out = medward("bundle", "state")
     assert out.startswith("hospital: 1 of 4 accounts stands out (hospital/key-1), alarmed by ")
     assert "no bound" in out
-    assert "strange p <= " in out
+    assert "strange above rank 1 in " in out
     assert medward("bundle", "state/audit.jsonl") == out
     assert "nobody asked anything" in medward("bundle", "state", "--until", "2020-01-01")
 
@@ -250,6 +250,8 @@ def test_the_command_prints_json_that_says_the_same(medward):
     (found,) = json.loads(medward("bundle", "state", "--json"))
     assert (found["kind"], found["standing"]) == ("attack", ["hospital/key-1"])
     assert found["verdict"] in medward("bundle", "state")
+    labels = [rate["event"]["label"] for rate in found["rates"] if rate["event"]["part"] == "strange"]
+    assert labels == [f"above rank {2**place}" for place in range(len(labels))] != []
     assert json.loads(medward("bundle", "state", "--json", "--since", "2099-01-01")) == []
 
 
