@@ -6,7 +6,7 @@ the first queries of some accounts of every run (see `stealing_benign`). The ind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,18 +42,43 @@ BLOCK = 250  # accounts whose calibration scores are sorted at a time
 
 def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
     """The largest log wealth ``(accounts,)`` of accounts that ask ``rows (accounts, queries)`` of `pool`."""
+    most = np.zeros(len(rows))
+    for wealth in log_wealth(monitors, pool, rows):
+        most = np.maximum(most, wealth)
+    return most
+
+
+def first_alarms(
+    monitors: AccountMonitors, pool: Pool, rows: np.ndarray, alpha: float, *, repeats: bool = True
+) -> list[int | None]:
+    """By account the query at which its wealth first reaches 1 / `alpha`; None where it never does.
+
+    Without `repeats` a row that is asked again stands for another input like it.
+    """
+    first: list[int | None] = [None] * len(rows)
+    for query, wealth in enumerate(log_wealth(monitors, pool, rows, repeats=repeats), 1):
+        for account in np.flatnonzero(wealth >= -np.log(alpha)):
+            first[account] = first[account] or query
+        if all(first):
+            break
+    return first
+
+
+def log_wealth(
+    monitors: AccountMonitors, pool: Pool, rows: np.ndarray, *, repeats: bool = True
+) -> Iterator[np.ndarray]:
+    """Log wealth ``(accounts,)`` after each query of accounts that ask ``rows (accounts, queries)`` of `pool`."""
     accounts, queries = rows.shape
-    repeats = _Repeats(accounts, monitors.radius)
+    memory = _Repeats(accounts, monitors.radius)
     watched = {
         bet.part.name: _Watched(bet.directions, accounts) for bet in monitors.bets if isinstance(bet, DirectionBet)
     }
     bettors = {bet.part.name: _bettor(bet, accounts) for bet in monitors.bets}
     strata = pool.get(STRATUM, np.zeros(len(pool["strange"]), np.int64))
-    most = np.zeros(accounts)
     for n in range(1, queries + 1):
         row = rows[:, n - 1]
         codes = pool[CONTENT_CODES][row] if CONTENT_CODES in pool else None
-        exact, near = repeats.step(row, codes)
+        exact, near = memory.step(row if repeats else np.full(accounts, -2 - n), codes)
         together, alone = np.zeros(accounts), np.zeros(accounts)
         for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
             value = pool[part.name][row]
@@ -65,8 +90,7 @@ def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray
                 together += own
             else:
                 alone = np.maximum(alone, own)
-        most = np.maximum(most, np.log(np.maximum(together, alone)))
-    return most
+        yield np.log(np.maximum(together, alone))
 
 
 def _bettor(bet: Any, accounts: int) -> _Bets | _Cells | _Ranks:
