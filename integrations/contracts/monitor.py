@@ -19,7 +19,7 @@ from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.monitors.table import calibration_shares, monitors_with, plugin_monitors
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
-from medward.guard.profile import Profile, screens_for, forward_batches, split_rows
+from medward.guard.profile import Profile, forward_batches, screens_for, split_rows
 from medward.guard.screens.fused import FusedScreen
 from medward.guard.statistics.binomial import log_tail
 from medward.guard.statistics.combined_eprocess import Part

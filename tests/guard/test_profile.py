@@ -131,7 +131,7 @@ def test_the_sketch_is_a_secret_unless_one_is_given(linear_model):
 
 def test_embeddings_follow_what_the_model_shows():
     spec = {"name": "m", "task": Classification(classes=("a", "b"), output="logits")}
-    assert screens_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows",)
+    assert screens_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows", "joint")
     assert screens_for(ModelSpec(modality="image", shape=(1, 8, 8), features=4, **spec)) == (
         "features",
         "layout",

@@ -32,7 +32,7 @@ from medward.guard.monitors.strangeness import RankBet
 from medward.guard.statistics.binomial import tolerance_rank
 from medward.guard.statistics.conformal import rank_within, split_risk
 from medward.guard.statistics.eprocess import CAP, DOWN, EProcess
-from medward.guard.statistics.rank_eprocess import MOST_PAID, STAKES, bettor_capital
+from medward.guard.statistics.rank_accounts import RankAccounts
 from medward.guard.statistics.strata import STRATUM
 
 Pool = Mapping[str, np.ndarray]
@@ -130,34 +130,14 @@ class _Ranks:
 
     bet: RankBet
     accounts: int
-    wealth: np.ndarray = field(init=False)
-    counts: np.ndarray = field(init=False)
+    own: RankAccounts = field(init=False)
 
     def __post_init__(self) -> None:
-        depth, sizes = self.bet.part.cells.depth, self.bet.part.sizes
-        self.wealth = np.zeros((self.accounts, depth * len(STAKES)))
-        self.counts = np.zeros((self.accounts, len(sizes), 1 + depth))
+        self.own = RankAccounts(self.bet.part, self.accounts)
 
     def step(self, n: int, value: np.ndarray, ignored: np.ndarray, stratum: np.ndarray) -> np.ndarray:
-        sizes, depth, everyone = np.array(self.bet.part.sizes), self.bet.part.cells.depth, np.arange(self.accounts)
-        cuts = np.full((len(sizes), depth), np.nan)
-        for each, own in enumerate(self.bet.cuts):
-            cuts[each, : len(own)] = own[::-1]
-        mine, score = cuts[stratum], np.nan_to_num(value, nan=np.inf)[:, None]
-        known = np.isfinite(mine) | np.isposinf(mine)
-        wins = (score - self.bet.slack > mine) & known & ~ignored[:, None]
-        above = (score >= mine) & known & ~ignored[:, None]
-        seen, limits = self.counts[everyone, stratum], np.full((len(sizes), depth), 1.0)
-        for each, own in enumerate(self.bet.part.limits):
-            limits[each, : len(own)] = own
-        chance = (2.0 ** np.arange(depth) + seen[:, 1:]) / (sizes[stratum] + 1 + seen[:, 0])[:, None]
-        chance = np.where(known, np.minimum(chance, limits[stratum]), 0.5)
-        stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * (chance / np.maximum(1 - chance, 1e-9))[:, :, None])
-        factors = 1 - stakes + stakes / chance[:, :, None] * wins[:, :, None]
-        factors = np.where(known[:, :, None], factors, 1.0)
-        self.wealth = _late(self.wealth, n, factors.reshape(self.accounts, -1))
-        self.counts[everyone, stratum] += np.concatenate([~ignored[:, None], above], axis=1)
-        return np.asarray(self.wealth @ np.array(bettor_capital(depth)))
+        _, cells = self.bet.values(None, value.tolist(), [""] * len(value), stratum.tolist())
+        return self.own.step(np.where(ignored, self.bet.part.cells.repeat, np.array(cells, np.int64)), stratum)
 
 
 @dataclass(slots=True)
