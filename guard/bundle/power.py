@@ -138,7 +138,7 @@ def within_range(made: Array, spec: ModelSpec) -> Array:
 
 def benign_cells(profile: Profile, bet: RankBet) -> tuple[Ints, Ints]:
     """The cells and strata ``(n,)`` of the calibration rows themselves."""
-    reference = profile.screening.reference
+    reference = profile.screening
     strata = np.zeros(len(reference.scores), np.int64) if reference.strata is None else reference.strata
     strata = strata if len(bet.cuts) > 1 else np.zeros_like(strata)
     cells = bet.values(None, reference.scores.tolist(), [""] * len(strata), strata.tolist())[1]
