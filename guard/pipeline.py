@@ -85,6 +85,7 @@ class Guard:
     text_reader: TextReader | None = None
     bounds: KeptBounds | None = None
     memory: MemoryFilter | None = None
+    cautions: tuple[str, ...] = ()
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _defenses: Defenses = field(init=False, repr=False, compare=False)
     _worker: ThreadPoolExecutor = field(
@@ -202,12 +203,13 @@ class Guard:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is not as the policy says, a sentence each: idle screens and filters, unreadable inputs, budgets."""
+        """What is not as one may think, a sentence each: idle screens and filters, what none notices, budgets."""
         privacy, spec = self.policy.privacy, self.model.spec
         screens = idle_screens(self.profile, self.sites, self.policy.screen.rate)
         reports = self._parts.reports
         filters = idle_filters(privacy) if reports is None else reports.filters.notes
-        return (*screens, *filters, *unreadable_inputs(privacy, spec), *starved_reports(self.policy, spec.task))
+        starved = starved_reports(self.policy, spec.task)
+        return (*screens, *self.cautions, *filters, *unreadable_inputs(privacy, spec), *starved)
 
     @property
     def redactions(self) -> Mapping[str, int]:

@@ -26,6 +26,7 @@ from medward.guard.monitors.table import calibration_shares, fitting_monitors, p
 from medward.guard.release.pooling import ConfidencePools
 from medward.guard.release.quantise import Prototypes
 from medward.guard.screens.fused import FOLDS, FusedScreen
+from medward.guard.screens.joint import JOINT
 from medward.guard.screens.mahalanobis import plugin_screens
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import rows_needed
@@ -91,7 +92,7 @@ class Profile:
             fit=take_rows(inputs, outputs, fit),
             reference=take_rows(inputs, outputs, reference),
             strata=np.zeros(len(reference), np.int64) if strata is None else strata.members[classes],
-            screen=FusedScreen.fit(embeddings_for(model.spec), *take_rows(inputs, outputs, fit)),
+            screen=FusedScreen.fit(screens_for(model.spec), *take_rows(inputs, outputs, fit), seed=secret),
             seed=secret,
         )
         pools = fit_pools(model.spec.task, raw, fit, pooled, temperature)
@@ -261,11 +262,11 @@ def idle_screens(profile: Profile, sites: Mapping[str, Profile], rate: float) ->
     return (*filter(None, [own]), *(f"site {site!r}: {said}{instead}" for site, said in idle.items() if said))
 
 
-def embeddings_for(spec: ModelSpec) -> tuple[str, ...]:
-    """Which embeddings suit a model: its features if it shows them, and its input space."""
+def screens_for(spec: ModelSpec) -> tuple[str, ...]:
+    """Which screens suit a model: of its features if it shows them, and of its input space."""
     own = ("features",) if spec.features else ()
     added = (each.name for each in plugin_screens() if each.value.modality == spec.modality)
-    return (*own, "layout", "texture", *added) if spec.modality == "image" else (*own, "rows", *added)
+    return (*own, "layout", "texture", *added) if spec.modality == "image" else (*own, "rows", JOINT, *added)
 
 
 def forward_batches(model: Model, inputs: Array, batch: int = 256) -> Outputs:

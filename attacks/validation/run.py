@@ -155,6 +155,7 @@ def run_validation(
                 None,
                 [
                     idle_screen(bundle.profile, policy.screen.rate),
+                    *bundle.cautions,
                     plan.note(sum(each.undefended is not None for each in findings), len(attacks)),
                     unnamed,
                     _read_note(deployment),

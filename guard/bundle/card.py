@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medward.guard import models
+from medward.guard.bundle.power import Power
 from medward.guard.certificate import CERTIFIED, AnyCertificate
 from medward.guard.data.task_quality import AnyQuality
 from medward.guard.errors import IntegrityError, MedwardError
@@ -45,6 +46,7 @@ class Site(BaseModel):
 
     data_digest: str
     sizes: dict[str, int]
+    power: Power | None = None
 
 
 class CertifiedShareOfRows(BaseModel):
@@ -74,7 +76,8 @@ class Card(BaseModel):
     took part in a calibration, ``"monitors:level"`` say, with their distribution and version. `source` is the SHA-256
     of the model file that was handed in, None where it was no file; `certificate` says what training brought that file
     (`guard.bundle.certified`), None where nothing does. `certified` says what the bounds that are kept beside the model
-    certify of the calibration rows, None where there are no bounds.
+    certify of the calibration rows, None where there are no bounds. `power` says what the calibration can notice, None
+    in a bundle that was made before that was measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -95,6 +98,7 @@ class Card(BaseModel):
     source: str | None = None
     certificate: AnyCertificate | None = None
     certified: CertifiedShareOfRows | None = None
+    power: Power | None = None
     digest: str = ""
 
     def sealed(self) -> Card:

@@ -44,6 +44,7 @@ from medward.guard.bundle.card import (
     sha256,
     site_file,
 )
+from medward.guard.bundle.power import Power, power_cautions
 from medward.guard.bundle.shaping import check_installed, shaping_plugins
 from medward.guard.certificate import AnyCertificate
 from medward.guard.certify.certifier import KeptBounds
@@ -79,6 +80,13 @@ class Bundle:
     def digest(self) -> str:
         """SHA-256 that stands for the whole bundle; keep it elsewhere and give it to `load_bundle` as `expect`."""
         return self.card.digest
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What its calibrations cannot notice, a sentence each."""
+        own = power_cautions(self.card.power)
+        sites = {name: power_cautions(each.power) for name, each in self.card.sites.items()}
+        return (*own, *(f"site {name!r}: {said}" for name, found in sites.items() for said in found))
 
     @property
     def digest_without_waivers(self) -> str:
@@ -129,6 +137,7 @@ class Bundle:
             salt=secrets.token_bytes(SALT_BYTES) if salt is None else salt,
             sites=self.sites,
             bounds=self.bounds,
+            cautions=self.cautions,
             **settings,
         )
 
@@ -152,6 +161,7 @@ def save_bundle(
     source: str | None = None,
     certificate: AnyCertificate | None = None,
     bounds: tuple[KeptBounds, CertifiedShareOfRows] | None = None,
+    power: Power | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Export `model` and write a bundle to `path`; returns it as `load_bundle` read it back.
@@ -160,7 +170,7 @@ def save_bundle(
     existing folder is refused unless it is empty, or is a bundle and `overwrite` is set; calibrations of sites go
     with the model they were made with. `data_digest` names the calibration data, `sizes` says how many rows it had,
     `quality` how well the model did on them, `target` and `patient` which columns held labels and patients.
-    `source` and `certificate` are those of `Card`, `bounds` what `guard.bundle.bounds` built of the model.
+    `source`, `certificate` and `power` are those of `Card`, `bounds` what `guard.bundle.bounds` built of the model.
     """
     path = Path(path).absolute()
     if not hasattr(model, "export"):
@@ -189,6 +199,7 @@ def save_bundle(
             source=source,
             certificate=certificate,
             certified=None if bounds is None else bounds[1],
+            power=power,
             plugins=shaping_plugins(profile),
             versions=bundle_versions(),
         ).sealed()
@@ -238,7 +249,15 @@ def load_bundle(path: Path | str, *, allow_code: bool = False, expect: str | Non
     return Bundle(path=path, card=card, model=model, policy=policy, profile=profile, sites=sites, bounds=bounds)
 
 
-def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, sizes: Mapping[str, int]) -> Bundle:
+def add_site(
+    bundle: Bundle,
+    site: str,
+    profile: Profile,
+    *,
+    data_digest: str,
+    sizes: Mapping[str, int],
+    power: Power | None = None,
+) -> Bundle:
     """Write the calibration of `site` into the folder of `bundle`, replacing one of that name; the new bundle.
 
     `site` is the first level of a principal; names that differ in spelling only are one. The folder is built anew from
@@ -252,7 +271,7 @@ def add_site(bundle: Bundle, site: str, profile: Profile, *, data_digest: str, s
         raise MedwardError(f"{path}: was changed since it was loaded; try again")
     parts = {**_verified(path, bundle.card, skip=()), file: _npz(profile)}
     read = _profile(file, parts, bundle.policy)
-    described = Site(data_digest=data_digest, sizes=dict(sizes))
+    described = Site(data_digest=data_digest, sizes=dict(sizes), power=power)
     files = {**bundle.card.files, file: sha256(parts[file])}
     changed = {
         "files": files,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.bounds import build_bounds
 from medward.guard.bundle.certified import check_range, find_certificate, model_file_digest
+from medward.guard.bundle.power import measure_power
 from medward.guard.bundle.site import learn_profile, quality_on
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.operating_point import at_sensitivity
@@ -216,6 +217,7 @@ def protect(
         source=handed,
         certificate=certified,
         bounds=bounds,
+        power=measure_power(served, profile, policy, rows.inputs, seed=seed),
         overwrite=overwrite,
     )
 

@@ -203,8 +203,8 @@ def _median_distance(rows: Array, most: int = 300) -> float:
 
 
 def fit_kernel_features(rows: BenignRows) -> KernelFeatures:
-    """Fit in the coordinates of the first screen; for every monitor that shares the map."""
-    screen = rows.screen.screens[0]
+    """Fit in the coordinates of the first screen that measures distance; for every monitor that shares the map."""
+    screen = next(each for each in rows.screen.screens if isinstance(each, Mahalanobis))
     return KernelFeatures.fit(screen, rows.fit, rows.reference, strata=rows.strata, seed=rows.seed)
 
 

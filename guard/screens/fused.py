@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medward.guard.screens.joint import JOINT, JOINT_PARTS, JointScreen
 from medward.guard.screens.mahalanobis import MAHALANOBIS_PARTS, Mahalanobis
 from medward.guard.types import Array, Outputs, take_rows
 
@@ -24,14 +25,14 @@ _DECIMALS = 5
 class FusedScreen:
     """The fused screen: screens with benign ``centers (S,)`` and ``scales (S,)``."""
 
-    screens: tuple[Mahalanobis, ...]
+    screens: tuple[Mahalanobis | JointScreen, ...]
     centers: Array
     scales: Array
 
     @classmethod
-    def fit(cls, names: Sequence[str], inputs: Array, outputs: Outputs) -> FusedScreen:
-        """Fit a screen for each of the embeddings `names` to benign rows."""
-        fitted = [_fit_screen(name, (inputs, outputs)) for name in names]
+    def fit(cls, names: Sequence[str], inputs: Array, outputs: Outputs, *, seed: int = 0) -> FusedScreen:
+        """Fit a screen for each of `names`, embeddings or `JOINT`, to benign rows; `seed` is of what is drawn."""
+        fitted = [_fit_screen(name, (inputs, outputs), seed) for name in names]
         return cls(
             screens=tuple(screen for screen, _, _ in fitted),
             centers=np.array([center for _, center, _ in fitted]),
@@ -61,19 +62,25 @@ class FusedScreen:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> FusedScreen:
         """Read back what `arrays` gave."""
-        screens = tuple(
-            Mahalanobis.from_arrays(name, {part: arrays[f"{name}.{part}"] for part in MAHALANOBIS_PARTS})
-            for name in map(str, arrays["screens"])
-        )
+        screens = tuple(_read_screen(name, arrays) for name in map(str, arrays["screens"]))
         return cls(screens=screens, centers=arrays["centers"], scales=arrays["scales"])
 
 
-def _fit_screen(name: str, rows: tuple[Array, Outputs]) -> tuple[Mahalanobis, float, float]:
+def _fit_screen(name: str, rows: tuple[Array, Outputs], seed: int) -> tuple[Mahalanobis | JointScreen, float, float]:
     """A screen fitted to all of `rows`; its centre and scale from scores of rows left out of the fit."""
     folds = np.array_split(np.arange(len(rows[0])), FOLDS)
     left_out = []
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(rows[0])), fold)
-        left_out.append(Mahalanobis.fit(name, *take_rows(*rows, rest)).score(*take_rows(*rows, fold)))
+        left_out.append(_fitted(name, take_rows(*rows, rest), seed).score(*take_rows(*rows, fold)))
     center, high = np.quantile(np.concatenate(left_out), [0.5, 0.95])
-    return Mahalanobis.fit(name, *rows), float(center), max(float(high - center), 1e-6)
+    return _fitted(name, rows, seed), float(center), max(float(high - center), 1e-6)
+
+
+def _fitted(name: str, rows: tuple[Array, Outputs], seed: int) -> Mahalanobis | JointScreen:
+    return JointScreen.fit(*rows, seed=seed) if name == JOINT else Mahalanobis.fit(name, *rows)
+
+
+def _read_screen(name: str, arrays: Mapping[str, Any]) -> Mahalanobis | JointScreen:
+    parts = {part: arrays[f"{name}.{part}"] for part in (JOINT_PARTS if name == JOINT else MAHALANOBIS_PARTS)}
+    return JointScreen.from_arrays(parts) if name == JOINT else Mahalanobis.from_arrays(name, parts)

@@ -12,5 +12,5 @@ from medward.integrations.cli.options import console
 def print_notes(bundle: Any) -> None:
     """Say what is not protected as the policy says."""
     starved = starved_reports(bundle.policy, bundle.card.spec.task)
-    for note in (*idle_screens(bundle.profile, bundle.sites, bundle.policy.screen.rate), *starved):
+    for note in (*idle_screens(bundle.profile, bundle.sites, bundle.policy.screen.rate), *bundle.cautions, *starved):
         console.print(f"note: {note}", markup=False)

@@ -184,7 +184,9 @@ def _note_trained_rows(splits: dict[str, Any], benign: Any, spec: Any) -> None:
 
 
 def _describe(bundle: Any, out: Path) -> None:
-    """Say what was written and what it guarantees, and what the calibration set was too small for."""
+    """Say what was written, what it guarantees, what it notices, and what the calibration set was too small for."""
+    from medward.guard.bundle.power import power_words
+
     policy = bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
     console.print(f"{bundle.model.spec.name}: {bundle.model.spec.rule}", markup=False)
@@ -193,6 +195,8 @@ def _describe(bundle: Any, out: Path) -> None:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
         )
+    for line in () if bundle.card.power is None else power_words(bundle.card.power):
+        console.print(line, markup=False)
     if (held := bundle.card.certified) is not None:
         unit = RADIUS_UNITS[bundle.card.spec.modality]
         console.print(f"certified at {held.radius:g} {unit}: {held.certified} of {held.rows} calibration rows")

@@ -19,7 +19,7 @@ from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.monitors.table import calibration_shares, monitors_with, plugin_monitors
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
-from medward.guard.profile import Profile, embeddings_for, forward_batches, split_rows
+from medward.guard.profile import Profile, forward_batches, screens_for, split_rows
 from medward.guard.screens.fused import FusedScreen
 from medward.guard.statistics.binomial import log_tail
 from medward.guard.statistics.combined_eprocess import Part
@@ -52,7 +52,7 @@ class MonitorSubject:
             fit=fitted_on,
             reference=take_rows(inputs, outputs, reference),
             strata=np.zeros(len(reference), np.int64),
-            screen=FusedScreen.fit(embeddings_for(self.model.spec), *fitted_on),
+            screen=FusedScreen.fit(screens_for(self.model.spec), *fitted_on),
             seed=seed,
         )
 

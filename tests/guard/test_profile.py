@@ -8,7 +8,7 @@ from support.sights import refitted
 
 from medward.guard.errors import MedwardError
 from medward.guard.monitors.strangeness import ScreenReference
-from medward.guard.profile import Profile, embeddings_for, fitted_count, forward_batches, idle_screen, split_rows
+from medward.guard.profile import Profile, fitted_count, forward_batches, idle_screen, screens_for, split_rows
 from medward.guard.screens.mahalanobis import Mahalanobis
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
@@ -131,8 +131,8 @@ def test_the_sketch_is_a_secret_unless_one_is_given(linear_model):
 
 def test_embeddings_follow_what_the_model_shows():
     spec = {"name": "m", "task": Classification(classes=("a", "b"), output="logits")}
-    assert embeddings_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows",)
-    assert embeddings_for(ModelSpec(modality="image", shape=(1, 8, 8), features=4, **spec)) == (
+    assert screens_for(ModelSpec(modality="tabular", shape=(3,), **spec)) == ("rows", "joint")
+    assert screens_for(ModelSpec(modality="image", shape=(1, 8, 8), features=4, **spec)) == (
         "features",
         "layout",
         "texture",

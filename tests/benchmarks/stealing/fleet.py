@@ -6,7 +6,7 @@ the first queries of some accounts of every run (see `stealing_benign`). The ind
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ from medward.guard.monitors.strangeness import RankBet
 from medward.guard.statistics.binomial import tolerance_rank
 from medward.guard.statistics.conformal import rank_within, split_risk
 from medward.guard.statistics.eprocess import CAP, DOWN, EProcess
-from medward.guard.statistics.rank_eprocess import MOST_PAID, STAKES, bettor_capital
+from medward.guard.statistics.rank_accounts import RankAccounts
 from medward.guard.statistics.strata import STRATUM
 
 Pool = Mapping[str, np.ndarray]
@@ -42,18 +42,43 @@ BLOCK = 250  # accounts whose calibration scores are sorted at a time
 
 def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray:
     """The largest log wealth ``(accounts,)`` of accounts that ask ``rows (accounts, queries)`` of `pool`."""
+    most = np.zeros(len(rows))
+    for wealth in log_wealth(monitors, pool, rows):
+        most = np.maximum(most, wealth)
+    return most
+
+
+def first_alarms(
+    monitors: AccountMonitors, pool: Pool, rows: np.ndarray, alpha: float, *, repeats: bool = True
+) -> list[int | None]:
+    """By account the query at which its wealth first reaches 1 / `alpha`; None where it never does.
+
+    Without `repeats` a row that is asked again stands for another input like it.
+    """
+    first: list[int | None] = [None] * len(rows)
+    for query, wealth in enumerate(log_wealth(monitors, pool, rows, repeats=repeats), 1):
+        for account in np.flatnonzero(wealth >= -np.log(alpha)):
+            first[account] = first[account] or query
+        if all(first):
+            break
+    return first
+
+
+def log_wealth(
+    monitors: AccountMonitors, pool: Pool, rows: np.ndarray, *, repeats: bool = True
+) -> Iterator[np.ndarray]:
+    """Log wealth ``(accounts,)`` after each query of accounts that ask ``rows (accounts, queries)`` of `pool`."""
     accounts, queries = rows.shape
-    repeats = _Repeats(accounts, monitors.radius)
+    memory = _Repeats(accounts, monitors.radius)
     watched = {
         bet.part.name: _Watched(bet.directions, accounts) for bet in monitors.bets if isinstance(bet, DirectionBet)
     }
     bettors = {bet.part.name: _bettor(bet, accounts) for bet in monitors.bets}
     strata = pool.get(STRATUM, np.zeros(len(pool["strange"]), np.int64))
-    most = np.zeros(accounts)
     for n in range(1, queries + 1):
         row = rows[:, n - 1]
         codes = pool[CONTENT_CODES][row] if CONTENT_CODES in pool else None
-        exact, near = repeats.step(row, codes)
+        exact, near = memory.step(row if repeats else np.full(accounts, -2 - n), codes)
         together, alone = np.zeros(accounts), np.zeros(accounts)
         for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
             value = pool[part.name][row]
@@ -65,8 +90,7 @@ def peaks(monitors: AccountMonitors, pool: Pool, rows: np.ndarray) -> np.ndarray
                 together += own
             else:
                 alone = np.maximum(alone, own)
-        most = np.maximum(most, np.log(np.maximum(together, alone)))
-    return most
+        yield np.log(np.maximum(together, alone))
 
 
 def _bettor(bet: Any, accounts: int) -> _Bets | _Cells | _Ranks:
@@ -106,34 +130,14 @@ class _Ranks:
 
     bet: RankBet
     accounts: int
-    wealth: np.ndarray = field(init=False)
-    counts: np.ndarray = field(init=False)
+    own: RankAccounts = field(init=False)
 
     def __post_init__(self) -> None:
-        depth, sizes = self.bet.part.cells.depth, self.bet.part.sizes
-        self.wealth = np.zeros((self.accounts, depth * len(STAKES)))
-        self.counts = np.zeros((self.accounts, len(sizes), 1 + depth))
+        self.own = RankAccounts(self.bet.part, self.accounts)
 
     def step(self, n: int, value: np.ndarray, ignored: np.ndarray, stratum: np.ndarray) -> np.ndarray:
-        sizes, depth, everyone = np.array(self.bet.part.sizes), self.bet.part.cells.depth, np.arange(self.accounts)
-        cuts = np.full((len(sizes), depth), np.nan)
-        for each, own in enumerate(self.bet.cuts):
-            cuts[each, : len(own)] = own[::-1]
-        mine, score = cuts[stratum], np.nan_to_num(value, nan=np.inf)[:, None]
-        known = np.isfinite(mine) | np.isposinf(mine)
-        wins = (score - self.bet.slack > mine) & known & ~ignored[:, None]
-        above = (score >= mine) & known & ~ignored[:, None]
-        seen, limits = self.counts[everyone, stratum], np.full((len(sizes), depth), 1.0)
-        for each, own in enumerate(self.bet.part.limits):
-            limits[each, : len(own)] = own
-        chance = (2.0 ** np.arange(depth) + seen[:, 1:]) / (sizes[stratum] + 1 + seen[:, 0])[:, None]
-        chance = np.where(known, np.minimum(chance, limits[stratum]), 0.5)
-        stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * (chance / np.maximum(1 - chance, 1e-9))[:, :, None])
-        factors = 1 - stakes + stakes / chance[:, :, None] * wins[:, :, None]
-        factors = np.where(known[:, :, None], factors, 1.0)
-        self.wealth = _late(self.wealth, n, factors.reshape(self.accounts, -1))
-        self.counts[everyone, stratum] += np.concatenate([~ignored[:, None], above], axis=1)
-        return np.asarray(self.wealth @ np.array(bettor_capital(depth)))
+        _, cells = self.bet.values(None, value.tolist(), [""] * len(value), stratum.tolist())
+        return self.own.step(np.where(ignored, self.bet.part.cells.repeat, np.array(cells, np.int64)), stratum)
 
 
 @dataclass(slots=True)
