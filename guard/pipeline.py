@@ -113,18 +113,8 @@ class Guard:
             salt=self.salt,
         )
         object.__setattr__(self, "_defenses", defenses)
-        if self.commissioning is not None:
-            if self.audit is None:
-                raise MedwardError("commissioning: every query of it is on record; give the guard an audit log")
-            commissioner = Commissioner(
-                commissioning=self.commissioning,
-                model=self.model,
-                defenses=defenses,
-                store=self.store,
-                audit=self.audit,
-                clock=self.clock,
-            )
-            object.__setattr__(self, "_commissioner", commissioner)
+        commissioner = Commissioner.of(self.commissioning, self.model, defenses, self.audit, self.clock)
+        object.__setattr__(self, "_commissioner", commissioner)
         object.__setattr__(self, "bounds", made.bounds)  # so that a copy of this guard does not compare them again
 
     def answer(self, query: Query) -> Answer:

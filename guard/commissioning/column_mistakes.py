@@ -38,8 +38,8 @@ FACTORS = (
 """By what a column may be multiplied, and what in medicine does so."""
 
 
-def scaled_columns(*, codes: bool) -> tuple[SendingMistake, ...]:
-    """Mistakes of units and, where a column may hold `codes`, of codes; powers of ten first."""
+def scaled_columns() -> tuple[SendingMistake, ...]:
+    """Mistakes of units, powers of ten first."""
     found = []
     for factor, what in FACTORS:
         for name, words, gain in (
@@ -47,15 +47,19 @@ def scaled_columns(*, codes: bool) -> tuple[SendingMistake, ...]:
             (f"{factor:g} times too small", f"{factor:.4g} times too small ({what}, the other way round)", factor),
         ):
             found.append(SendingMistake(name=name, words=words, undo=linear_change(gain)))
-    further = [
+    further = (
         ("Fahrenheit", "like degrees Fahrenheit for Celsius", 1 / 1.8, -32 / 1.8),
         ("Celsius", "like degrees Celsius for Fahrenheit", 1.8, 32.0),
         ("sign", "of the other sign", -1.0, 0.0),
-    ]
-    if codes:
-        further += [
-            ("1 too large", "coded 1 too large, from 1 on for from 0 on", 1.0, -1.0),
-            ("1 too small", "coded 1 too small, from 0 on for from 1 on", 1.0, 1.0),
-        ]
+    )
     found += [SendingMistake(name=name, words=words, undo=linear_change(*change)) for name, words, *change in further]
     return tuple(found)
+
+
+def shifted_codes() -> tuple[SendingMistake, ...]:
+    """Mistakes of whole numbers that are codes."""
+    large, small = "coded 1 too large, from 1 on for from 0 on", "coded 1 too small, from 0 on for from 1 on"
+    return (
+        SendingMistake(name="1 too large", words=large, undo=linear_change(1.0, -1.0)),
+        SendingMistake(name="1 too small", words=small, undo=linear_change(1.0, 1.0)),
+    )

@@ -16,11 +16,10 @@ import numpy as np
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.answering import release_settings, released_answer
 from medward.guard.audit.record import AuditSink
-from medward.guard.commissioning.explain_columns import ColumnExplainer
-from medward.guard.commissioning.explain_images import ImageExplainer
+from medward.guard.commissioning.explain_batch import explain_batch
 from medward.guard.commissioning.notes import FEWEST_ROWS, CommissioningNote
-from medward.guard.commissioning.ordinary import OrdinaryColumns, OrdinaryImages
 from medward.guard.commissioning.period import (
+    COMMISSIONED,
     Commissioning,
     CommissioningClaim,
     claim_answers,
@@ -30,13 +29,11 @@ from medward.guard.commissioning.period import (
 from medward.guard.defenses import Defenses, Judgement
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.models.base import Model
-from medward.guard.profile import Profile, judged_batches
+from medward.guard.profile import Profile
 from medward.guard.request import Request
 from medward.guard.types import Answer, Array, CommissioningRemarks, Level, Outputs
 
 _log = logging.getLogger("medward")
-COMMISSIONED = "commissioned"
-"""The event of a record of a query that was answered for commissioning; no monitor bet on it."""
 BATCH_ROWS = 20
 """How many different rows are compared at once; the first comparison is made of `FEWEST_ROWS`."""
 OLD_PROFILE = (
@@ -79,15 +76,35 @@ class Commissioner:
     commissioning: Commissioning
     model: Model
     defenses: Defenses
-    store: Store
     audit: AuditSink
     clock: Callable[[], float]
     waiting: WaitingRows = field(default_factory=WaitingRows)
     _shadow: Defenses = field(init=False, repr=False, compare=False)
 
+    @classmethod
+    def of(
+        cls,
+        commissioning: Commissioning | None,
+        model: Model,
+        defenses: Defenses,
+        audit: AuditSink | None,
+        clock: Callable[[], float],
+    ) -> Commissioner | None:
+        """The commissioner where something is commissioned. Raises `MedwardError` without an audit log."""
+        if commissioning is None:
+            return None
+        if audit is None:
+            raise MedwardError("commissioning: every query of it is on record; give the guard an audit log")
+        return cls(commissioning=commissioning, model=model, defenses=defenses, audit=audit, clock=clock)
+
     def __post_init__(self) -> None:
         """Give the defenses accounts of their own."""
         object.__setattr__(self, "_shadow", replace(self.defenses, store=MemoryStore()))
+
+    @property
+    def store(self) -> Store:
+        """Where the commissioning itself is kept, beside the accounts."""
+        return self.defenses.store
 
     def covers(self, request: Request) -> bool:
         """Whether `request` is of the organisation that is commissioned."""
@@ -195,28 +212,3 @@ class Commissioner:
             "words": words,
             "notes": said,
         }
-
-
-def explain_batch(model: Model, profile: Profile, inputs: Array) -> tuple[CommissioningNote, ...]:
-    """Notes on a batch ``(n, *shape)`` of inputs: which mistake explains that they are strange, or what differs.
-
-    None for ordinary batches: P(any note) <= `medward.guard.commissioning.notes.STRANGE_BATCH` for rows that are
-    exchangeable with the calibration's. At least `FEWEST_ROWS` are needed.
-    """
-    spec, ordinary = model.spec, profile.ordinary
-
-    def strangeness_of(rows: Array) -> Array:
-        checked = np.ascontiguousarray(rows, np.float32)
-        return profile.strangeness(checked, judged_batches(model, checked)[0])
-
-    if spec.modality == "image":
-        if isinstance(ordinary, OrdinaryColumns):
-            raise MedwardError("profile: what it knows of ordinary inputs is of tables; protect the model again")
-        images = ImageExplainer(
-            spec=spec, ordinary=ordinary, reference=profile.reference, strangeness_of=strangeness_of
-        )
-        return images.explain(inputs)
-    if isinstance(ordinary, OrdinaryImages):
-        raise MedwardError("profile: what it knows of ordinary inputs is of images; protect the model again")
-    columns = ColumnExplainer(spec=spec, ordinary=ordinary, reference=profile.reference, strangeness_of=strangeness_of)
-    return columns.explain(inputs)

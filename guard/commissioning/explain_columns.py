@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from medward.guard.columns import encoded_names
-from medward.guard.commissioning.column_mistakes import CODES, GAPS, scaled_columns
+from medward.guard.commissioning.column_mistakes import CODES, GAPS, scaled_columns, shifted_codes
 from medward.guard.commissioning.exceedance import exceedance_p_value, shared_value_p_value
 from medward.guard.commissioning.mistake import SendingMistake
 from medward.guard.commissioning.notes import (
@@ -30,7 +30,10 @@ FITTING = 0.005
 """At what level a column may still lie apart once a mistake is undone that is said of it."""
 OTHERS = 2
 """How many further units are named at most that explain a column nearly as well."""
+LIKELIEST, EXCHANGED = 8, 40
+"""How many columns are looked at where none lies apart: for units, and in pairs for exchanges."""
 _TAIL = 0.05  # of calibration rows, beyond which a value or a row is counted as apart
+_COLUMN_TESTS = ("above", "below", "shared")
 _FEWEST_SHARED = 3  # rows that share a value, for it to stand for what is missing
 
 
@@ -59,9 +62,9 @@ class ColumnExplainer:
         standardised = self._standardised(rows, ordinary)
         if standardised:
             return (standardised,)
-        undone, notes = rows.copy(), []
-        for column, value in self._gaps(rows, tests):
-            held = np.isclose(rows[:, column], value)
+        undone, notes = self._recoded(rows.copy(), tests)
+        for column, value in self._gaps(undone, tests):
+            held = np.isclose(undone[:, column], value)
             undone[held, column] = np.median(ordinary.values[column])
             notes.append(self._gap_note(column, value, int(held.sum()), len(rows)))
         for _ in range(rows.shape[1]):
@@ -71,8 +74,8 @@ class ColumnExplainer:
                 break
             undone, note = found
             notes.append(note)
-        if not notes and not self._apart(rows, STRANGE_BATCH) and (alike := self._swapped_alike(rows)):
-            return (alike,)
+        if not notes and not self._apart(rows, STRANGE_BATCH) and (joint := self._joint(rows)):
+            return (joint,)
         return (*notes, *self._differs(undone, explained=bool(notes)))
 
     def _tests(self, rows: Array) -> BatchTests:
@@ -94,6 +97,17 @@ class ColumnExplainer:
         assert self.ordinary is not None
         return min(both_sides("", rows[:, column], self.ordinary.values[column]).values())
 
+    def _fits(self, rows: Array, *columns: int) -> bool:
+        """Whether columns lie where calibration's do, and are as wide."""
+        assert self.ordinary is not None
+        for column in columns:
+            benign = self.ordinary.values[column]
+            middle = np.median(benign)
+            narrow = exceedance_p_value(-np.abs(rows[:, column] - middle), np.sort(-np.abs(benign - middle)))
+            if min(narrow, self._column_p(rows, column)) <= FITTING:
+                return False
+        return True
+
     def _shared(self, rows: Array, column: int) -> tuple[float, float]:
         """The value that more rows share than in calibration, and how likely that is."""
         assert self.ordinary is not None
@@ -106,12 +120,36 @@ class ColumnExplainer:
                 best = min(best, (value, p), key=lambda each: each[1])
         return best
 
+    def _recoded(self, rows: Array, tests: BatchTests) -> tuple[Array, list[CommissioningNote]]:
+        """The rows with codes put right that begin one too high or too low, and notes of that."""
+        assert self.ordinary is not None
+        notes = []
+        for column in range(rows.shape[1]):
+            if not self._has_codes(column) or not {f"{column} {each}" for each in _COLUMN_TESTS} & {*tests.found}:
+                continue
+            for mistake in shifted_codes():
+                tried = rows.copy()
+                tried[:, column] = mistake.undo(rows[:, column])
+                known = all(self.ordinary.known(column, value) > 1 for value in tried[:, column].tolist())
+                if known and self._shared(tried, column)[1] > FITTING and self._fits(tried, column):
+                    rows = tried
+                    words = f"to have {self._name(column)} {mistake.words}"
+                    notes.append(self._note(mistake.name, words, len(rows), len(rows)))
+                    break
+        return rows, notes
+
+    def _has_codes(self, column: int) -> bool:
+        assert self.ordinary is not None
+        return bool(self.ordinary.whole[column]) and len(np.unique(self.ordinary.values[column])) <= CODES
+
     def _gaps(self, rows: Array, tests: BatchTests) -> list[tuple[int, float]]:
         """Columns and the value that stands for what is missing in them: shared, and the other rows are not apart."""
         found = []
         for column in range(rows.shape[1]):
             if f"{column} shared" in tests.found:
-                value = self._shared(rows, column)[0]
+                value, p = self._shared(rows, column)
+                if p > FITTING:
+                    continue
                 others = rows[~np.isclose(rows[:, column], value)]
                 if value in GAPS or not len(others) or self._column_p(others, column) > FITTING:
                     found.append((column, value))
@@ -125,12 +163,13 @@ class ColumnExplainer:
 
     def _standardised(self, rows: Array, ordinary: OrdinaryColumns) -> CommissioningNote | None:
         """Whether rows are ordinary once their columns get the calibration's means and deviations."""
-        undone = (rows * ordinary.deviations + ordinary.means).astype(rows.dtype)
+        undone = rows * ordinary.deviations + ordinary.means
+        undone = np.where(ordinary.whole, np.round(undone), undone).astype(rows.dtype)
         return self._whole("standardised", "standardised, and raw values were calibrated", rows, undone)
 
     def _whole(self, name: str, words: str, rows: Array, undone: Array) -> CommissioningNote | None:
         before, after = self.strangeness_of(rows), self.strangeness_of(undone)
-        if _clearly_more(before, after) and self._tests(undone).ordinary:
+        if _clearly_more(before, after) and not self._tests(undone).strange:
             return self._note(name, words, int((after < before).sum()), len(rows))
         return None
 
@@ -141,20 +180,17 @@ class ColumnExplainer:
         column for another. Units that are not clearly worse are named beside it, those earlier in the table first.
         """
         assert self.ordinary is not None
-        codes = bool(self.ordinary.whole[column]) and len(np.unique(self.ordinary.values[column])) <= CODES
         before = self.strangeness_of(rows)
         scaled: list[tuple[Array, Array, SendingMistake]] = []
-        for mistake in scaled_columns(codes=codes):
+        for mistake in scaled_columns():
             tried = rows.copy()
             tried[:, column] = mistake.undo(rows[:, column])
-            if self._column_p(tried, column) > FITTING and not _clearly_more(
-                after := self.strangeness_of(tried), before
-            ):
+            if self._fits(tried, column) and not _clearly_more(after := self.strangeness_of(tried), before):
                 scaled.append((after, tried, mistake))
         swapped: list[tuple[Array, Array, int]] = []
         for other in range(rows.shape[1]):
             tried = _exchanged(rows, column, other)
-            fits = other != column and min(self._column_p(tried, column), self._column_p(tried, other)) > FITTING
+            fits = other != column and self._fits(tried, column, other)
             if fits and _clearly_more(before, after := self.strangeness_of(tried)):
                 swapped.append((after, tried, other))
         if not scaled and not swapped:
@@ -174,20 +210,24 @@ class ColumnExplainer:
         )
 
     def _exchange_note(self, first: int, second: int, rows: int) -> CommissioningNote:
-        words = f"to have {self._name(first)} and {self._name(second)} in each other's place"
+        one, other = (self._name(column) for column in sorted((first, second)))
+        words = f"to have {one} and {other} in each other's place"
         return self._note("columns exchanged", words, rows, rows)
 
-    def _swapped_alike(self, rows: Array) -> CommissioningNote | None:
-        """The pair of columns of like values that, in each other's place, make the rows ordinary."""
-        pairs = combinations(range(rows.shape[1]), 2)
-        found = [(float(self.strangeness_of(_exchanged(rows, *pair)).mean()), pair) for pair in pairs]
+    def _joint(self, rows: Array) -> CommissioningNote | None:
+        """The mistake of a column or a pair that makes rows ordinary of which no column lies apart by itself.
+
+        Units are tried in the `LIKELIEST` columns that come nearest to that, exchanges among `EXCHANGED` of them.
+        """
+        order = sorted(range(rows.shape[1]), key=lambda column: self._column_p(rows, column))
+        found = [each for each in (self._undone(rows, column) for column in order[:LIKELIEST]) if each]
+        for pair in combinations(sorted(order[:EXCHANGED]), 2):
+            found.append((_exchanged(rows, *pair), self._exchange_note(*pair, len(rows))))
         if not found:
             return None
-        _, (first, second) = min(found)
-        tried = _exchanged(rows, first, second)
-        if _clearly_more(self.strangeness_of(rows), self.strangeness_of(tried)) and self._tests(tried).ordinary:
-            return self._exchange_note(first, second, len(rows))
-        return None
+        undone, note = min(found, key=lambda each: float(self.strangeness_of(each[0]).mean()))
+        helps = _clearly_more(self.strangeness_of(rows), self.strangeness_of(undone))
+        return note if helps and self._tests(undone).ordinary else None
 
     def _moved(self, rows: Array, undone: Array, column: int) -> int:
         """In how many rows the value of a column lies nearer to the middle of calibration's once undone."""

@@ -70,32 +70,35 @@ class ImageExplainer:
         return (*notes, *(self._explained(images, seen) or self._differs(seen)))
 
     def _explained(self, images: Array, seen: _Seen) -> list[CommissioningNote]:
-        """The note of the mistake that explains all images, or those that lie apart."""
-        rows = np.flatnonzero(seen.apart)
-        parts = [np.arange(len(images))]
-        if FEWEST_ROWS <= len(rows) < len(images):
-            parts.append(rows)
-        for part in parts:
-            before = seen if len(part) == len(images) else _Seen.of(self, images[part])
-            for mistakes in (self._named(), self._gains(images[part])):
-                found = [each for each in (self._undone(images[part], before, m) for m in mistakes) if each]
+        """The note of the mistake that explains all images, or else those that lie apart."""
+        everything, apart = np.ones(len(images), bool), seen.apart
+        for rows in (everything, apart):
+            if rows.sum() < FEWEST_ROWS:
+                continue
+            for mistakes in (self._named(), self._gains(images[rows])):
+                found = [each for each in (self._undone(images, seen, rows, m) for m in mistakes) if each]
                 if found:
                     _, mistake, count = min(found, key=lambda each: each[0])
                     return [self._note(mistake.name, mistake.words, count, len(images), explained=True)]
         return []
 
     def _undone(
-        self, images: Array, before: _Seen, mistake: SendingMistake
+        self, images: Array, before: _Seen, rows: NDArray[np.bool_], mistake: SendingMistake
     ) -> tuple[float, SendingMistake, int] | None:
-        """How strange the images are on average once `mistake` is undone, and how many are less so; None if no help."""
+        """How strange the images are on average once `mistake` is undone, and how many are less so; None if no help.
+
+        It is undone in all of them, or in those of some `rows` that are less strange then.
+        """
         undone = mistake.undo(images).astype(images.dtype)
-        if self.ordinary is not None and not fits_range(undone, self.ordinary.low, self.ordinary.high):
+        if self.ordinary is not None and not fits_range(undone[rows], self.ordinary.low, self.ordinary.high):
             return None
         after = _Seen.of(self, undone)
-        less = int((after.apartness < before.apartness).sum())
-        if not after.tests.ordinary or sign_test(less, len(images) - less) > PAIRED:
+        less = rows & (after.apartness < before.apartness)
+        if sign_test(int(less.sum()), int(rows.sum() - less.sum())) > PAIRED:
             return None
-        return float(after.apartness.mean()), mistake, less
+        if not rows.all():
+            after = _Seen.of(self, np.where(less[:, None, None, None], undone, images))
+        return (float(after.apartness.mean()), mistake, int(less.sum())) if after.tests.ordinary else None
 
     def _named(self) -> Iterator[SendingMistake]:
         low, high = self._range

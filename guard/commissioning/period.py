@@ -29,6 +29,8 @@ BACK = 60.0
 """Seconds that the clock may go back before a commissioning ends: a clock that is set back must not prolong it."""
 
 BEGAN, RESUMED, ENDED = "commissioning began", "commissioning resumed", "commissioning ended"
+COMMISSIONED = "commissioned"
+"""The event of a query that was answered for commissioning: no monitor bet on it, so it is no record of a query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
