@@ -52,11 +52,12 @@ def replay_log(
     Limits. The p-value of a repeated input is not used, so not checked. What was bet on, p-values and cells, is taken
     from the log: what it follows from (inputs, an account's direction and repeats) is not in it. The screen's verdict
     and the release levels need scores that are not recorded; verdicts of the budget and of near-duplicates are passed
-    over, for they rest on other accounts too; so are queries of commissioning, which move no account.
-    A record that follows from an empty account is taken for a new start and listed in `restarts`, to be compared with
-    the resets and expiries one knows of. A query that moved a state but left no complete record (killed in between, a store or log that failed, a log that
+    over, for they rest on other accounts too. A record that follows from an empty account is taken for
+    a new start and listed in `restarts`, to be compared with the resets and expiries one knows of. A query that
+    moved a state but left no complete record (killed in between, a store or log that failed, a log that
     starts later) is a gap: the account's next record is named. A log replays up to a change of
     calibration and not across it. Whoever can rewrite the log can make it consistent; see `guard.audit.log.verify`.
+    Queries of commissioning move no account and are no records of queries.
     """
     known = {policy.fingerprint: policy for policy in policies}
     accounts: dict[str, _Account] = {}
