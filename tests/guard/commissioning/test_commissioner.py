@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.report_models import report_guard, report_images, report_model, report_policy
 
 from medward.guard.accounts.stores import MemoryStore, SQLiteStore
 from medward.guard.audit.excess import drift_reports
@@ -260,3 +261,17 @@ def test_a_comparison_that_fails_is_said_and_the_answer_leaves(site, monkeypatch
 def test_an_older_profile_says_what_it_cannot_tell(make_guard, tmp_path, linear_profile):
     found = Site(make_guard, tmp_path, profile=replace(linear_profile, ordinary=None))
     assert found.ask(TESTED, ordinary(20)).commissioning.notes == (OLD_PROFILE,)
+
+
+def test_of_a_report_the_findings_leave_and_no_text_whole_or_streamed(tmp_path):
+    store, audit = MemoryStore(), AuditLog(tmp_path / "log.jsonl")
+    running = begin_commissioning(store, audit, organisation="clinic", minutes=5, clock=lambda: 1000.0)
+    settings = {"store": store, "audit": audit, "commissioning": running, "clock": lambda: 1000.0}
+    guard, rows = report_guard(report_model(), report_policy(), **settings), report_images(6, 5)
+    answer = guard.answer(Query(principal=("clinic", "key"), inputs=rows))
+    assert answer.texts == (None,) * 6
+    assert set(answer.levels) == {Level.LABEL}
+    assert answer.decisions == guard.answer(Query(principal=("other", "key"), inputs=rows)).decisions
+    with pytest.raises(MedwardError, match="while commissioning no text leaves"):
+        guard.stream(Query(principal=("clinic", "key"), inputs=rows[:1]))
+    assert guard.stream(Query(principal=("other", "key"), inputs=rows[:1])).level is Level.FULL  # the control
