@@ -6,10 +6,10 @@ from medward.guard.commissioning.mistake import SendingMistake, linear_change
 
 GAPS = (0.0, -1.0, -9.0, 9.0, 99.0, 999.0, 9999.0, -99.0, -999.0, -9999.0)
 """Numbers that commonly stand for a missing value."""
-CODES = 20
+MOST_CODES = 20
 """A column of so many different whole numbers at most may hold codes."""
 
-FACTORS = (
+UNIT_FACTORS = (
     (10.0, "a power of ten"),
     (100.0, "a power of ten, or percent for a share"),
     (1000.0, "a power of ten, as milli for whole units"),
@@ -41,7 +41,7 @@ FACTORS = (
 def scaled_columns() -> tuple[SendingMistake, ...]:
     """Mistakes of units, powers of ten first."""
     found = []
-    for factor, what in FACTORS:
+    for factor, what in UNIT_FACTORS:
         for name, words, gain in (
             (f"{factor:g} times too large", f"{factor:.4g} times too large ({what})", 1 / factor),
             (f"{factor:g} times too small", f"{factor:.4g} times too small ({what}, the other way round)", factor),

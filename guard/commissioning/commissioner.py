@@ -17,7 +17,7 @@ from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.answering import release_settings, released_answer
 from medward.guard.audit.record import AuditSink
 from medward.guard.commissioning.explain_batch import explain_batch
-from medward.guard.commissioning.notes import FEWEST_ROWS, CommissioningNote
+from medward.guard.commissioning.notes import FEWEST_COMPARED, CommissioningNote
 from medward.guard.commissioning.period import (
     COMMISSIONED,
     Commissioning,
@@ -35,7 +35,7 @@ from medward.guard.types import Answer, Array, CommissioningRemarks, Level, Outp
 
 _log = logging.getLogger("medward")
 BATCH_ROWS = 20
-"""How many different rows are compared at once; the first comparison is made of `FEWEST_ROWS`."""
+"""How many different rows are compared at once; the first comparison is made of `FEWEST_COMPARED`."""
 OLD_PROFILE = (
     "this bundle's calibration is of an older release: mirrored, turned, darker and brighter images and single columns "
     "cannot be told; protect the model again"
@@ -56,7 +56,7 @@ class WaitingRows:
         with self._lock:
             self._rows |= dict(zip(digests, inputs, strict=True))
             enough = len(self._rows) >= BATCH_ROWS
-            if not enough and (self._looked or len(self._rows) < FEWEST_ROWS):
+            if not enough and (self._looked or len(self._rows) < FEWEST_COMPARED):
                 return None
             rows = np.stack(list(self._rows.values()))
             self._looked = True

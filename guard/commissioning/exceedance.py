@@ -76,7 +76,7 @@ def stand_ins(values: Array) -> Array:
     return found
 
 
-def smallest(p_values: Iterable[float], tests: int) -> float:
+def corrected_p_value(p_values: Iterable[float], tests: int) -> float:
     """The smallest of `tests` p-values, corrected for their number (Bonferroni)."""
     return min(1.0, min(p_values, default=1.0) * max(tests, 1))
 

@@ -18,7 +18,7 @@ def explain_batch(model: Model, profile: Profile, inputs: Array) -> tuple[Commis
     """Notes on a batch ``(n, *shape)`` of inputs: which mistake explains that they are strange, or what differs.
 
     None for ordinary batches: P(any note) <= `medward.guard.commissioning.notes.STRANGE_BATCH` for rows that are
-    exchangeable with the calibration's. At least `FEWEST_ROWS` are needed.
+    exchangeable with the calibration's. At least `FEWEST_COMPARED` are needed.
     """
     spec, ordinary = model.spec, profile.ordinary
 

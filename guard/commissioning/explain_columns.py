@@ -8,11 +8,11 @@ from itertools import combinations
 import numpy as np
 
 from medward.guard.columns import encoded_names
-from medward.guard.commissioning.column_mistakes import CODES, GAPS, scaled_columns, shifted_codes
+from medward.guard.commissioning.column_mistakes import GAPS, MOST_CODES, scaled_columns, shifted_codes
 from medward.guard.commissioning.exceedance import exceedance_p_value, shared_value_p_value
 from medward.guard.commissioning.mistake import SendingMistake
 from medward.guard.commissioning.notes import (
-    FEWEST_ROWS,
+    FEWEST_COMPARED,
     PAIRED,
     STRANGE_BATCH,
     BatchTests,
@@ -28,7 +28,7 @@ from medward.guard.types import Array
 STRANGE_ROWS = "strange"
 FITTING = 0.005
 """At what level a column may still lie apart once a mistake is undone that is said of it."""
-OTHERS = 2
+ALTERNATIVES = 2
 """How many further units are named at most that explain a column nearly as well."""
 LIKELIEST, EXCHANGED = 8, 40
 """How many columns are looked at where none lies apart: for units, and in pairs for exchanges."""
@@ -51,7 +51,7 @@ class ColumnExplainer:
 
     def explain(self, rows: Array) -> tuple[CommissioningNote, ...]:
         """Notes on a batch; none where nothing is strange."""
-        if len(rows) < FEWEST_ROWS:
+        if len(rows) < FEWEST_COMPARED:
             return ()
         tests = self._tests(rows)
         if not tests.strange:
@@ -140,7 +140,7 @@ class ColumnExplainer:
 
     def _has_codes(self, column: int) -> bool:
         assert self.ordinary is not None
-        return bool(self.ordinary.whole[column]) and len(np.unique(self.ordinary.values[column])) <= CODES
+        return bool(self.ordinary.whole[column]) and len(np.unique(self.ordinary.values[column])) <= MOST_CODES
 
     def _gaps(self, rows: Array, tests: BatchTests) -> list[tuple[int, float]]:
         """Columns and the value that stands for what is missing in them: shared, and the other rows are not apart."""
@@ -203,7 +203,7 @@ class ColumnExplainer:
             return tried, self._exchange_note(column, other, len(rows))
         near = [each for each in scaled if not _clearly_more(each[0], best_scaled[0])]
         _, tried, mistake = near[0]
-        others = [each.name for _, _, each in near[1 : 1 + OTHERS]]
+        others = [each.name for _, _, each in near[1 : 1 + ALTERNATIVES]]
         words = f"to have {self._name(column)} {mistake.words}" + (f", or {' or '.join(others)}" if others else "")
         return tried, replace(
             self._note(mistake.name, words, self._moved(rows, tried, column), len(rows)), others=tuple(others)

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.guard.commissioning.exceedance import exceedance_p_value
+from medward.guard.commissioning.exceedance import corrected_p_value, exceedance_p_value
 from medward.guard.commissioning.image_mistakes import (
     fits_range,
     moved_images,
@@ -17,7 +17,8 @@ from medward.guard.commissioning.image_mistakes import (
 )
 from medward.guard.commissioning.mistake import SendingMistake
 from medward.guard.commissioning.notes import (
-    FEWEST_ROWS,
+    FEWEST_COMPARED,
+    ORDINARY_BATCH,
     PAIRED,
     BatchTests,
     CommissioningNote,
@@ -62,7 +63,7 @@ class ImageExplainer:
             words = "blank, one value everywhere"
             notes.append(self._note("blank", words, int(empty.sum()), len(images), explained=True))
             images = images[~empty]
-        if len(images) < FEWEST_ROWS:
+        if len(images) < FEWEST_COMPARED:
             return tuple(notes)
         seen = _Seen.of(self, images)
         if not seen.tests.strange:
@@ -73,7 +74,7 @@ class ImageExplainer:
         """The note of the mistake that explains all images, or else those that lie apart."""
         everything, apart = np.ones(len(images), bool), seen.apart
         for rows in (everything, apart):
-            if rows.sum() < FEWEST_ROWS:
+            if rows.sum() < FEWEST_COMPARED:
                 continue
             for mistakes in (self._named(), self._gains(images[rows])):
                 found = [each for each in (self._undone(images, seen, rows, m) for m in mistakes) if each]
@@ -92,6 +93,10 @@ class ImageExplainer:
         undone = mistake.undo(images).astype(images.dtype)
         if self.ordinary is not None and not fits_range(undone[rows], self.ordinary.low, self.ordinary.high):
             return None
+        if rows.all() and self.ordinary is not None:  # what can be told without the model is told first
+            p_values = _measured_tests(self.spec, self.ordinary, undone)
+            if corrected_p_value(p_values.values(), 1 + len(p_values)) <= ORDINARY_BATCH:
+                return None
         after = _Seen.of(self, undone)
         less = rows & (after.apartness < before.apartness)
         if sign_test(int(less.sum()), int(rows.sum() - less.sum())) > PAIRED:
@@ -160,35 +165,35 @@ class _Seen:
     def of(cls, explainer: ImageExplainer, images: Array) -> _Seen:
         strangeness, reference = explainer.strangeness_of(images), explainer.reference
         p_values = {"strange": exceedance_p_value(strangeness, reference)}
-        apartness = strangeness.copy()
-        sides = {"strange": strangeness > _upper(reference)}
+        sides, apartness = {"strange": strangeness > _upper(reference)}, strangeness.copy()
         if (ordinary := explainer.ordinary) is not None:
-            measured = ordinary.measured(images)
-            layout, brightness, contrast = ordinary.measures
-            p_values["layout"] = exceedance_p_value(measured[:, 0], layout)
-            p_values |= both_sides("brightness", measured[:, 1], brightness)
-            p_values |= both_sides("contrast", measured[:, 2], contrast)
-            for mistake in moved_images(explainer.spec):
-                if mistake.name in ordinary.names:
-                    own = ordinary.moves[ordinary.names.index(mistake.name)]
-                    p_values[mistake.name] = exceedance_p_value(ordinary.nearer(images, mistake.undo(images)), own)
-            apartness = apartness + np.maximum(_standardised(measured[:, 0], layout), 0)
-            for column, benign in zip(measured.T[1:], (brightness, contrast), strict=True):
-                apartness = apartness + np.abs(_standardised(column, benign))
-            sides["layout"] = measured[:, 0] > _upper(layout)
-            for name, column, benign in zip(
-                ("brightness", "contrast"), measured.T[1:], (brightness, contrast), strict=True
-            ):
-                sides[f"{name} above"], sides[f"{name} below"] = (
-                    column > _upper(benign),
-                    -column > _upper(-benign[::-1]),
-                )
+            p_values |= _measured_tests(explainer.spec, ordinary, images)
+            layouts, *levels = ordinary.measured(images).T
+            layout, *benign = ordinary.measures
+            sides["layout"] = layouts > _upper(layout)
+            apartness = apartness + np.maximum(_standardised(layouts, layout), 0)
+            for name, column, own in zip(("brightness", "contrast"), levels, benign, strict=True):
+                sides[f"{name} above"], sides[f"{name} below"] = column > _upper(own), -column > _upper(-own[::-1])
+                apartness = apartness + np.abs(_standardised(column, own))
         apart = np.logical_or.reduce(list(sides.values()))
         return cls(tests=BatchTests(p_values=p_values), apartness=apartness, apart=apart, sides=sides, rows=len(images))
 
     def counts(self) -> dict[str, int]:
         """How many images lie apart, by what they do in."""
         return {name: int(each.sum()) for name, each in self.sides.items()}
+
+
+def _measured_tests(spec: ModelSpec, ordinary: OrdinaryImages, images: Array) -> dict[str, float]:
+    """The tests of all that is measured of images without the model."""
+    layouts, brightness, contrast = ordinary.measured(images).T
+    p_values = {"layout": exceedance_p_value(layouts, ordinary.measures[0])}
+    p_values |= both_sides("brightness", brightness, ordinary.measures[1])
+    p_values |= both_sides("contrast", contrast, ordinary.measures[2])
+    for mistake in moved_images(spec):
+        if mistake.name in ordinary.names:
+            benign = ordinary.moves[ordinary.names.index(mistake.name)]
+            p_values[mistake.name] = exceedance_p_value(ordinary.nearer(images, mistake.undo(images)), benign)
+    return p_values
 
 
 def _upper(benign: Array) -> float:

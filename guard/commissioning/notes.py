@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from medward.guard.commissioning.exceedance import exceedance_p_value, smallest
+from medward.guard.commissioning.exceedance import corrected_p_value, exceedance_p_value
 from medward.guard.types import Array
 
 STRANGE_BATCH = 1e-3
@@ -14,7 +14,7 @@ ORDINARY_BATCH = 0.05
 """The same tests must find nothing at this level once a mistake is undone, or it does not explain the batch."""
 PAIRED = 0.05
 """How likely chance may make so many rows less strange, of those that a mistake is said of."""
-FEWEST_ROWS = 5
+FEWEST_COMPARED = 5
 
 StrangenessOf = Callable[[Array], Array]
 """How strange inputs look to the screens, ``(n,)``, by way of the model."""
@@ -39,14 +39,10 @@ class CommissioningNote:
     @property
     def text(self) -> str:
         """The note as a sentence."""
-        plural = "" if self.of == 1 else "s"
-        verb = "looks" if self.rows == 1 else "look"
-        said = (
-            f"{self.rows} of {self.of} {self.kind}{plural} {verb}"
-            if self.explained
-            else f"of {self.of} {self.kind}{plural}"
-        )
-        return f"{said} {self.words}" if self.explained else f"{said}, {self.rows} {self.words}"
+        rows = self.kind if self.of == 1 else f"{self.kind}s"
+        if not self.explained:
+            return f"of {self.of} {rows}, {self.rows} {self.words}"
+        return f"{self.rows} of {self.of} {rows} {'looks' if self.rows == 1 else 'look'} {self.words}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +54,12 @@ class BatchTests:
     @property
     def strange(self) -> bool:
         """Whether the batch is strange."""
-        return smallest(self.p_values.values(), len(self.p_values)) <= STRANGE_BATCH
+        return corrected_p_value(self.p_values.values(), len(self.p_values)) <= STRANGE_BATCH
 
     @property
     def ordinary(self) -> bool:
         """Whether the tests find nothing."""
-        return smallest(self.p_values.values(), len(self.p_values)) > ORDINARY_BATCH
+        return corrected_p_value(self.p_values.values(), len(self.p_values)) > ORDINARY_BATCH
 
     @property
     def found(self) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from medward.attacks.benchmarks.victims import classifier_spec, train_victim
 from medward.guard import monitors, screens
 from medward.guard.commissioning.commissioner import BATCH_ROWS
 from medward.guard.commissioning.explain_batch import explain_batch
-from medward.guard.commissioning.notes import FEWEST_ROWS, STRANGE_BATCH
+from medward.guard.commissioning.notes import FEWEST_COMPARED, STRANGE_BATCH
 from medward.guard.models import wrap
 from medward.guard.models.base import Model
 from medward.guard.policy import Policy
@@ -91,7 +91,7 @@ def measure() -> Iterator[Claim]:
             "sets": sets,
             "shares": shares,
             "rows_of_a_batch": BATCH_ROWS,
-            "rows_of_a_first_batch": FEWEST_ROWS,
+            "rows_of_a_first_batch": FEWEST_COMPARED,
             "level_of_a_batch": STRANGE_BATCH,
             "calibration_draws": DRAWS,
             "tuned_on": TUNED,
@@ -136,7 +136,7 @@ def _draw(name: str, draw: int) -> dict[str, Any]:
     model, profile, traffic, labels = _subject(name, draw)
     rng = np.random.default_rng(draw)
     found: dict[str, Any] = {"reference": len(profile.reference), "mistakes": {}}
-    for key, rows in (("ordinary", BATCH_ROWS), ("first_rows", FEWEST_ROWS)):
+    for key, rows in (("ordinary", BATCH_ROWS), ("first_rows", FEWEST_COMPARED)):
         found[key] = _said(model, profile, traffic, rows, ORDINARY, rng)
     alone = [traffic[labels == each] for each in np.unique(labels)]
     found["one_class"] = _added(

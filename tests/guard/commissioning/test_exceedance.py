@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from medward.guard.commissioning.exceedance import (
     STAND_INS,
+    corrected_p_value,
     exceedance_p_value,
     exceedance_tail,
     shared_value_p_value,
-    smallest,
     stand_ins,
 )
 
@@ -62,7 +62,7 @@ def test_a_shift_and_a_few_far_values_are_found():
 
 def test_nothing_is_found_of_nothing():
     assert exceedance_p_value(np.empty(0), np.ones(9)) == exceedance_p_value(np.ones(9), np.empty(0)) == 1
-    assert smallest([], 0) == 1
+    assert corrected_p_value([], 0) == 1
 
 
 def test_a_value_that_a_batch_shares_is_as_likely_as_choices_say():
