@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.answering import release_settings, released_answer
 from medward.guard.audit.record import AuditSink
 from medward.guard.commissioning.explain_batch import explain_batch
-from medward.guard.commissioning.notes import FEWEST_COMPARED, CommissioningNote
+from medward.guard.commissioning.notes import FEWEST_COMPARED
 from medward.guard.commissioning.period import (
     COMMISSIONED,
     Commissioning,
@@ -63,6 +63,15 @@ class WaitingRows:
             if enough:
                 self._rows = {}
             return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What is said of so many `rows`: sentences, and of how many rows each word."""
+
+    notes: tuple[str, ...] = ()
+    words: Mapping[str, int] = field(default_factory=dict)
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +126,7 @@ class Commissioner:
         """
         if not self.covers(request) or (claim := self._claim(len(request.inputs))) is None:
             return None
-        notes, compared = self._compared(request)
+        said = self._compared(request)
         judgement = self._shadow.judge(request, outputs)
         spec = self.model.spec
         level = Level.LABEL if Level.LABEL in spec.task.levels else Level.WITHHELD
@@ -129,17 +138,10 @@ class Commissioner:
         certifier = self.defenses.parts.certifier
         if certifier is not None and judgement.certified is not None:
             answer = replace(answer, certified=certifier.released(judgement.certified, levels))
-        words: dict[str, int] = {}
-        for note in notes:
-            words[note.word] = words.get(note.word, 0) + note.rows
-        said = [*(note.text for note in notes), *self._limits(request) * bool(compared)]
-        if compared < 0:
-            said, compared = [FAILED], 0
-        self.audit.append(self._record(request, judgement, answer, words, said))
-        if words:
-            self._count(words)
+        self.audit.append(self._record(request, judgement, answer, said))
+        self._count(said.words)
         remarks = CommissioningRemarks(
-            until=self.commissioning.until_text, left=claim.left, compared=compared, notes=tuple(said)
+            until=self.commissioning.until_text, left=claim.left, compared=said.rows, notes=said.notes
         )
         return replace(answer, commissioning=remarks)
 
@@ -173,32 +175,34 @@ class Commissioner:
             _log.error("commissioning: the query is guarded as ever; %s", error)
         return None
 
-    def _compared(self, request: Request) -> tuple[tuple[CommissioningNote, ...], int]:
-        """Notes on the rows that were compared, and how many: 0 while there are too few, -1 if that failed."""
-        rows = self.waiting.add(request.digests, request.inputs)
+    def _compared(self, request: Request) -> _Said:
+        """What is said of the rows that wait, once these are enough."""
+        rows, profile = self.waiting.add(request.digests, request.inputs), self._profile(request)
         if rows is None:
-            return (), 0
+            return _Said()
         try:
-            return explain_batch(self.model, self._profile(request), rows), len(rows)
+            found = explain_batch(self.model, profile, rows)
         except Exception:
             _log.exception("commissioning: the comparison failed")
-            return (), -1
+            return _Said(notes=(FAILED,))
+        words: dict[str, int] = {}
+        for note in found:
+            words[note.word] = words.get(note.word, 0) + note.rows
+        unknown = (OLD_PROFILE,) if profile.ordinary is None else ()
+        return _Said(notes=(*(note.text for note in found), *unknown), words=words, rows=len(rows))
 
     def _profile(self, request: Request) -> Profile:
         return self.defenses.parts.sites.get(request.organisation, self.defenses.profile)
 
-    def _limits(self, request: Request) -> list[str]:
-        return [OLD_PROFILE] if self._profile(request).ordinary is None else []
-
-    def _count(self, words: dict[str, int]) -> None:
+    def _count(self, words: Mapping[str, int]) -> None:
+        if not words:
+            return
         try:
             count_words(self.store, self.commissioning, words)
         except UnavailableError as error:
             _log.error("commissioning: words are in the audit log and not in the totals; %s", error)
 
-    def _record(
-        self, request: Request, judgement: Judgement, answer: Answer, words: dict[str, int], said: list[str]
-    ) -> dict[str, object]:
+    def _record(self, request: Request, judgement: Judgement, answer: Answer, said: _Said) -> dict[str, object]:
         return {
             "event": COMMISSIONED,
             "commissioning": self.commissioning.number,
@@ -209,6 +213,6 @@ class Commissioner:
             "p_values": [None if np.isnan(p) else float(p) for p in judgement.p_values],
             "levels": [level.label for level in answer.levels],
             "judged": [verdict.content for verdict in judgement.verdicts],
-            "words": words,
-            "notes": said,
+            "words": dict(said.words),
+            "notes": list(said.notes),
         }

@@ -141,11 +141,11 @@ class OrdinaryColumns:
     def arrays(self) -> dict[str, Any]:
         """What was fitted, by name."""
         return {
-            "values": self.values,
-            "frequent": self.frequent,
-            "counts": self.counts,
-            "means": self.means,
-            "deviations": self.deviations,
+            "values": self.values.astype(np.float32),
+            "frequent": self.frequent.astype(np.float32),
+            "counts": self.counts.astype(np.int32),
+            "means": self.means.astype(np.float32),
+            "deviations": self.deviations.astype(np.float32),
             "whole": self.whole,
             "rows": np.array(self.rows),
         }

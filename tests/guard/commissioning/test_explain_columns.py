@@ -135,3 +135,14 @@ def test_a_profile_of_an_older_release_names_no_column(fitted):
     (note,) = explain_batch(model, replace(profile, ordinary=None), changed("age", lambda x: 12 * x))
     assert note.word == "unexplained: strange"
     assert explain_batch(model, replace(profile, ordinary=None), rows(20, seed=1)) == ()
+
+
+def test_what_was_learned_is_read_back_and_small(fitted):
+    model, profile = fitted
+    arrays = profile.to_arrays()
+    mine = {name: each for name, each in arrays.items() if name.startswith("ordinary.")}
+    again = Profile.from_arrays(arrays)
+    for sent, _, _ in MISTAKES.values():
+        assert explain_batch(model, again, sent) == explain_batch(model, profile, sent)
+    assert sum(np.asarray(each).nbytes for each in mine.values()) < 500 * len(NAMES)
+    assert Profile.from_arrays({name: each for name, each in arrays.items() if name not in mine}).ordinary is None

@@ -157,3 +157,13 @@ def test_each_mistake_is_undone_by_its_own(model):
         assert np.array_equal(mistake.undo(made), images)
     inverted = next(each for each in scaled_images(0.0, spec.high, normalised=False) if each.name == "inverted")
     assert np.allclose(inverted.undo(spec.high - images), images)
+
+
+def test_what_was_learned_is_read_back_and_small(fitted):
+    model, profile = fitted
+    arrays = profile.to_arrays()
+    again = Profile.from_arrays(arrays)
+    for change in MISTAKES.values():
+        assert words(model, again, change(pictures(20, seed=1))) == words(model, profile, change(pictures(20, seed=1)))
+    mine = [np.asarray(each).nbytes for name, each in arrays.items() if name.startswith("ordinary.")]
+    assert sum(mine) < 4096
