@@ -20,6 +20,7 @@ from medward.guard.commissioning.period import COMMISSIONED, COMMISSIONING_ANSWE
 from medward.guard.commissioning.report import commissioning_reports
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.policy import Policy
+from medward.guard.profile import Profile
 from medward.guard.types import Level, Query
 
 TESTED, OTHER = ("hospital-b", "pacs", "key-1"), ("hospital-a", "radiology", "key-17")
@@ -275,3 +276,10 @@ def test_of_a_report_the_findings_leave_and_no_text_whole_or_streamed(tmp_path):
     with pytest.raises(MedwardError, match="while commissioning no text leaves"):
         guard.stream(Query(principal=("clinic", "key"), inputs=rows[:1]))
     assert guard.stream(Query(principal=("other", "key"), inputs=rows[:1])).level is Level.FULL  # the control
+
+
+def test_a_site_is_compared_with_its_own_calibration(make_guard, tmp_path, linear_model):
+    own = Profile.fit(linear_model, ordinary(400, seed=8) + np.float32(5), risk=0.001, secret=0)
+    found = Site(make_guard, tmp_path, sites={"hospital-b": own})
+    assert found.ask(TESTED, ordinary(20) + np.float32(5)).commissioning.notes == ()
+    assert found.ask(TESTED, ordinary(20)).commissioning.notes != ()
