@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(Path(__file__).parent))  # where what the renderers share is, however this file was loaded
 RESULTS = ROOT / "docs" / "results"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
+COMMISSIONING = "render_commissioning"
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
@@ -311,6 +312,9 @@ TABLES = {
     "report_theft_guarded": lambda: beside(REPORTS).theft_guarded(),
     "report_evasion": lambda: beside(REPORTS).evasion(),
     "report_evasion_guarded": lambda: beside(REPORTS).evasion_guarded(),
+    "commissioning_ordinary": lambda: beside(COMMISSIONING).ordinary(),
+    "commissioning_images": lambda: beside(COMMISSIONING).images(),
+    "commissioning_tables": lambda: beside(COMMISSIONING).tables(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

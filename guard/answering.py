@@ -132,7 +132,8 @@ def answer_content(answer: Answer) -> dict[str, Any]:
         content |= {"findings": list(task.findings), "thresholds": list(task.thresholds)}
     if isinstance(task, Classification):
         content |= {"indices": [None if each < 0 else int(each) for each in answer.labels]}
-    return {**content, **_proven(answer), "levels": [each.label for each in answer.levels]}
+    tested = {} if answer.commissioning is None else {"commissioning": answer.commissioning.content}
+    return {**content, **_proven(answer), "levels": [each.label for each in answer.levels], **tested}
 
 
 def _proven(answer: Answer) -> dict[str, Any]:

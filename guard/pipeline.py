@@ -30,6 +30,8 @@ from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import release_settings, released_answer, starved_reports
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.certify.certifier import KeptBounds
+from medward.guard.commissioning.commissioner import Commissioner
+from medward.guard.commissioning.period import Commissioning
 from medward.guard.defenses import Defenses, Judgement, failed_part
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.intake.burned_in_check import unreadable_inputs
@@ -70,7 +72,8 @@ class Guard:
     `text_reader` reads burned-in text where the policy has it looked for, RapidOCR where it is None. `bounds` are what
     answers are certified by, where the policy asks for it; without them such a policy is refused, and so are bounds
     that the model answers a random row outside of. `memory` takes training text out of reports where the policy says
-    so; such a policy is refused without it.
+    so; such a policy is refused without it. While `commissioning` runs, queries of its organisation are answered for
+    testing only, and charged to nobody (`guard.commissioning`); it needs an audit log.
     """
 
     model: Model
@@ -86,6 +89,8 @@ class Guard:
     bounds: KeptBounds | None = None
     memory: MemoryFilter | None = None
     cautions: tuple[str, ...] = ()
+    commissioning: Commissioning | None = None
+    _commissioner: Commissioner | None = field(default=None, init=False, repr=False, compare=False)
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _defenses: Defenses = field(init=False, repr=False, compare=False)
     _worker: ThreadPoolExecutor = field(
@@ -109,6 +114,8 @@ class Guard:
             salt=self.salt,
         )
         object.__setattr__(self, "_defenses", defenses)
+        commissioner = Commissioner.of(self.commissioning, self.model, defenses, self.audit, self.clock)
+        object.__setattr__(self, "_commissioner", commissioner)
         object.__setattr__(self, "bounds", made.bounds)  # so that a copy of this guard does not compare them again
 
     def answer(self, query: Query) -> Answer:
@@ -120,6 +127,8 @@ class Guard:
         """
         request = self._admit(query)
         outputs = self._forward(request)
+        if self._commissioner is not None and (tested := self._commissioner.answer(request, outputs)) is not None:
+            return tested
         judgement = self._defenses.judge(request, outputs)
         try:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
@@ -147,6 +156,8 @@ class Guard:
             raise MedwardError(f"stream: {model.spec.name} {model.spec.rule}, which is no text; use answer")
         if len(request.inputs) != 1:
             raise MedwardError(f"stream: one row is written at a time, got {len(request.inputs)}; ask row by row")
+        if self._commissioner is not None and self._commissioner.covers(request) and self._commissioner.status():
+            raise MedwardError("stream: while commissioning no text leaves; ask with answer, which tells the findings")
         with self._reporting_failure(request):
             begun = model.prefill(request.inputs)
             outputs = _finite(unwritten_outputs(model.spec, begun))
@@ -237,7 +248,9 @@ class Guard:
 
         Raises `UnavailableError` where a query could not be answered now: with ``on_error = "withhold"``, if any is.
         """
-        return lacking_parts(self.store, self.audit, withhold=self.policy.on_error == "withhold")
+        lacking = lacking_parts(self.store, self.audit, withhold=self.policy.on_error == "withhold")
+        commissioned = "" if self._commissioner is None else self._commissioner.status()
+        return (*lacking, commissioned) if commissioned else lacking
 
     def _admit(self, query: Query) -> Request:
         if not isinstance(query, Query):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from medward.guard.commissioning.ordinary import OrdinaryInputs, fit_ordinary, read_ordinary
 from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model, is_report_model, unwritten_outputs
 from medward.guard.monitors.base import SCREEN, BenignRows, Fitted, Monitor
@@ -46,6 +47,7 @@ class Profile:
 
     `codebook` is what the release level codes chooses from, `pools` what the surest confidences leave as, `contents` by
     what near-duplicates are known (images only), `strata` are the rare classes; each None where there is no such thing.
+    `ordinary` is what commissioning compares inputs with, None in profiles of older releases.
     `risk` is the calibration risk of all monitors together, `rows` and `patients` (0 where unknown) what was given.
     `plugins` are the monitors of other packages that took part.
     """
@@ -54,6 +56,7 @@ class Profile:
     codebook: Prototypes | None = None
     pools: ConfidencePools | None = None
     contents: ContentHash | None = None
+    ordinary: OrdinaryInputs | None = None
     strata: Strata | None = None
     risk: float = 1.0
     rows: int = 0
@@ -101,6 +104,7 @@ class Profile:
             fitted={source: each for source, each in found.items() if each is not None},
             strata=strata,
             contents=ContentHash.fit(inputs[fit], seed=secret) if model.spec.modality == "image" else None,
+            ordinary=fit_ordinary(model.spec, inputs[fit], inputs[reference]),
             codebook=fit_codebook(model.spec.task, raw, fit, codes, temperature, pools),
             pools=pools,
             rows=len(inputs),
@@ -163,6 +167,8 @@ class Profile:
             arrays.update(_prefixed("strata.", self.strata.arrays()))
         if self.contents is not None:
             arrays.update(_prefixed("contents.", self.contents.arrays()))
+        if self.ordinary is not None:
+            arrays.update(_prefixed("ordinary.", self.ordinary.arrays()))
         if self.codebook is not None:
             arrays.update(_prefixed("codebook.", self.codebook.arrays()))
         if self.pools is not None:
@@ -174,13 +180,14 @@ class Profile:
         """Read back what `to_arrays` gave; raises `MedwardError` naming what is missing."""
         plugins = tuple(map(str, arrays.get("plugins", ())))
         found = {monitor.source: _read(monitor, arrays) for monitor in fitting_monitors(plugins)}
-        parts = ("strata.", "contents.", "codebook.", "pools.")
-        strata, contents, codebook, pools = (_under(prefix, arrays) for prefix in parts)
+        parts = ("strata.", "contents.", "ordinary.", "codebook.", "pools.")
+        strata, contents, ordinary, codebook, pools = (_under(prefix, arrays) for prefix in parts)
         try:
             return cls(
                 fitted={source: each for source, each in found.items() if each is not None},
                 strata=Strata.from_arrays(strata) if strata else None,
                 contents=ContentHash.from_arrays(contents) if contents else None,
+                ordinary=read_ordinary(ordinary),
                 codebook=Prototypes.from_arrays(codebook) if codebook else None,
                 pools=ConfidencePools.from_arrays(pools) if pools else None,
                 rows=int(arrays["rows"]),

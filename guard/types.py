@@ -160,6 +160,30 @@ class CertifiedRadius:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CommissioningRemarks:
+    """Remarks mark an answer as one of commissioning: for testing, until when, with how many answers `left`.
+
+    `notes` say of `compared` rows, of this query and of those before it, what is strange; 0 while too few were sent.
+    """
+
+    until: str
+    left: int
+    compared: int
+    notes: tuple[str, ...]
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The remarks as a client reads them."""
+        return {
+            "for_testing_only": True,
+            "until": self.until,
+            "answers_left": self.left,
+            "rows_compared": self.compared,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer is what leaves the guard, row by row.
 
@@ -169,6 +193,7 @@ class Answer:
     once rounded. `spec` is that of the model that answered. `verdicts` are for the operator, never for the client:
     `decisions`, `rows` and `as_dict` leave them out. `certified` is what is proven of the rows, where the policy says
     so. Of a model that writes reports ``texts (n)`` are those that leave, None for a row whose text does not.
+    `commissioning` marks an answer that is for testing only, and says what is strange about the inputs.
     """
 
     id: str
@@ -180,6 +205,7 @@ class Answer:
     verdicts: tuple[Verdict, ...] = ()
     certified: CertifiedRadius | None = None
     texts: tuple[str | None, ...] = ()
+    commissioning: CommissioningRemarks | None = None
 
     @property
     def decisions(self) -> tuple[Any, ...]:

@@ -57,6 +57,7 @@ def replay_log(
     moved a state but left no complete record (killed in between, a store or log that failed, a log that
     starts later) is a gap: the account's next record is named. A log replays up to a change of
     calibration and not across it. Whoever can rewrite the log can make it consistent; see `guard.audit.log.verify`.
+    Queries of commissioning move no account and are no records of queries.
     """
     known = {policy.fingerprint: policy for policy in policies}
     accounts: dict[str, _Account] = {}

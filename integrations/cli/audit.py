@@ -25,3 +25,19 @@ def audit_verify(
     console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
     if result.back:
         console.print(f"the clock went back {result.back} times; the records stand in the order they were written in")
+
+
+@audit_app.command("commissioning")
+def audit_commissioning(
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
+) -> None:
+    """Say of each commissioning in the log how many it answered, and what was strange about how many inputs."""
+    from medward.guard.audit.log import read_log
+    from medward.guard.commissioning.report import commissioning_reports
+
+    reports = commissioning_reports(read_log(log / "audit.jsonl" if log.is_dir() else log))
+    for report in reports:
+        for sentence in report.sentences:
+            console.print(sentence, markup=False)
+    if not reports:
+        console.print(f"{log}: nothing was commissioned", markup=False)

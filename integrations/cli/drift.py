@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 
 from medward.guard.audit.drift import ENOUGH_ACCOUNTS, FEWEST_ACCOUNTS
 from medward.guard.audit.excess import DriftReport, Excess, Rate, drift_reports
+from medward.guard.commissioning.period import COMMISSIONED
 from medward.guard.errors import MedwardError
 from medward.guard.statistics.binomial import rate_limits
 from medward.guard.statistics.eprocess import Event
@@ -50,7 +51,8 @@ def drift_command(
     if begin is not None and end is not None and begin >= end:
         raise MedwardError(f"--until: must be later than --since, got {until} and {since}")
     loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
-    records = read_log(log / "audit.jsonl" if log.is_dir() else log)
+    tested = [0]
+    records = _without_tests(read_log(log / "audit.jsonl" if log.is_dir() else log), tested)
     reports = drift_reports(records, loaded.policy, loaded.profile, loaded.sites, since=begin, until=end)
     if as_json:
         said = [
@@ -67,6 +69,19 @@ def drift_command(
         _print(report)
     if not reports:
         console.print(f"{log}: nobody asked anything in this time", markup=False)
+    if tested[0]:
+        console.print(
+            f"{tested[0]} queries of commissioning in the log are left out: no monitor bet on them", markup=False
+        )
+
+
+def _without_tests(records: Iterable[Mapping[str, Any]], count: list[int]) -> Iterator[Mapping[str, Any]]:
+    """The records without those of queries of commissioning, which are counted in ``count[0]``."""
+    for record in records:
+        if record.get("event") == COMMISSIONED:
+            count[0] += 1
+        else:
+            yield record
 
 
 def drift_verdict(report: DriftReport) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medward.guard.commissioning.period import LONGEST_MINUTES, CommissioningAsked
+from medward.guard.errors import MedwardError
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -34,8 +36,22 @@ def serve_command(
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
+    commission: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=LONGEST_MINUTES,
+            help="minutes for which one organisation is told what is strange about its inputs, charged nothing",
+        ),
+    ] = None,
+    commission_for: Annotated[str | None, typer.Option(help="the organisation; needed where several have keys")] = None,
+    commission_number: Annotated[
+        int, typer.Option(min=1, help="2 for a second commissioning once the first ended, and so on")
+    ] = 1,
 ) -> None:
     """Serve a bundle behind its guard over HTTP."""
+    if commission is None and (commission_for is not None or commission_number != 1):
+        raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
     from medward.integrations.serving import Limits
     from medward.integrations.serving import serve_bundle as run
 
@@ -55,4 +71,11 @@ def serve_command(
             expect=expect,
             certificate=certificate,
             private_key=private_key,
+            commissioning=_asked(commission, commission_for, commission_number),
         )
+
+
+def _asked(minutes: int | None, organisation: str | None, number: int) -> CommissioningAsked | None:
+    if minutes is None:
+        return None
+    return CommissioningAsked(minutes=minutes, organisation=organisation, number=number)

@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, JsonValue
 
@@ -31,6 +31,7 @@ from medward.guard.tasks.report import WrittenReport
 from medward.guard.tasks.report_reader import Mention
 from medward.guard.types import Answer, Array, Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
+from medward.integrations.serving.predictions import commissioning_header
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.rows import refuse_numbers
 from medward.integrations.serving.service import Received, Service, Study, model_name
@@ -118,7 +119,11 @@ class OutputTensor(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """`id` repeats the request's; `parameters` holds `answer`, the id in the audit log, and `score_kind`."""
+    """`id` repeats the request's; `parameters` holds `answer`, the id in the audit log, and `score_kind`.
+
+    Of an answer of commissioning `parameters` also holds `commissioning`: that it is for testing only, and what is
+    strange.
+    """
 
     model_name: str
     model_version: str
@@ -195,7 +200,11 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": body}}},
     )
     async def infer(
-        request: Request, name: str = path_name, principal: Principal = asking, study: Study = ""
+        request: Request,
+        response: Response,
+        name: str = path_name,
+        principal: Principal = asking,
+        study: Study = "",
     ) -> InferResponse:
         named(name)
         if media_type(request) != "application/json":
@@ -210,6 +219,7 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
         with service.pool.slot():
             raw = await read_json(request, spec, limits)
             answer = await service.answer(principal, read, study)
+        response.headers.update(commissioning_header(answer))
         assert asked is not None
         tensors = answer_tensors(answer, spec)
         wanted = [output.name for output in asked.outputs] if asked.outputs else list(tensors)
@@ -219,7 +229,7 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             model_name=spec.name,
             model_version=service.version,
             id=answer.id if asked.id is None else asked.id,
-            parameters={"answer": answer.id, "score_kind": answer.output, **_radius(answer)},
+            parameters={"answer": answer.id, "score_kind": answer.output, **_radius(answer), **_commissioned(answer)},
             outputs=[tensors[each] for each in wanted],
         )
 
@@ -296,6 +306,15 @@ def _radius(answer: Answer) -> dict[str, str]:
     """The radius that `certified` is about, in words."""
     found = answer.certified
     return {} if found is None else {"radius": f"{found.asked:g} {RADIUS_UNITS[answer.spec.modality]}"}
+
+
+def _commissioned(answer: Answer) -> dict[str, str]:
+    """The mark of an answer of commissioning, whose protocol has texts for parameters only."""
+    found = answer.commissioning
+    if found is None:
+        return {}
+    said = "; ".join(found.notes) or ("nothing is strange" if found.compared else "too few different rows so far")
+    return {"commissioning": f"for testing only until {found.until}, {found.left} answers left: {said}"}
 
 
 def inline_schema(schema: dict[str, Any]) -> dict[str, Any]:

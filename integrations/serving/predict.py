@@ -18,7 +18,12 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
-from medward.integrations.serving.predictions import AnyPrediction, client_view, prediction_type
+from medward.integrations.serving.predictions import (
+    AnyPrediction,
+    client_view,
+    commissioning_header,
+    prediction_type,
+)
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.report_events import EVENT_STREAM, ReportEvents, wants_events
 from medward.integrations.serving.rows import named_inputs, rows_schema, rows_type
@@ -43,10 +48,13 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         "/v1/predict",
         summary="Classify rows or images",
         response_model=prediction_type(spec, certified=service.guard.policy.certify.enabled),
+        response_model_exclude_unset=True,
         responses=_responses(report),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
-    async def predict(request: Request, principal: Principal = asking, study: Study = "") -> AnyPrediction | Response:
+    async def predict(
+        request: Request, response: Response, principal: Principal = asking, study: Study = ""
+    ) -> AnyPrediction | Response:
         with ExitStack() as held:
             held.enter_context(service.pool.slot())
             read = await received(request)
@@ -54,6 +62,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
                 stream = await service.stream(principal, read, study)
                 return ReportEvents(stream, service, request, held.pop_all())
             answer = await service.answer(principal, read, study)
+        response.headers.update(commissioning_header(answer))
         return client_view(answer, spec)
 
     async def received(request: Request) -> Callable[[], Received]:

@@ -13,10 +13,29 @@ from medward.guard.tasks.regression import Regression
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Answer
 
+COMMISSIONING_HEADER = "Medward-Commissioning"
 AnsweredLevel = Literal["full", "rounded", "top", "codes", "label", "withheld"]
 
 
-class Prediction(BaseModel):
+class CommissioningMark(BaseModel):
+    """Marks an answer that is for testing only, while a server is commissioned, and never for a patient.
+
+    `notes` say of the `rows_compared`, of this request and of those before it, what is strange: an empty list where
+    nothing is, or where too few different rows were sent so far (`rows_compared` is then 0).
+    """
+
+    for_testing_only: Literal[True]
+    until: str
+    answers_left: int
+    rows_compared: int
+    notes: list[str]
+
+
+class _Answered(BaseModel):
+    commissioning: CommissioningMark | None = None
+
+
+class Prediction(_Answered):
     """One answer, row by row. What a defense concluded is in the audit log and never here.
 
     `levels` says how much of the model's answer left: at "top" the scores of all but the largest classes are null, at
@@ -33,7 +52,7 @@ class Prediction(BaseModel):
     score_kind: Literal["logits", "probabilities"]
 
 
-class FindingsPrediction(BaseModel):
+class FindingsPrediction(_Answered):
     """One answer of a model of several findings, row by row.
 
     `labels` are the findings decided, an empty list for none; `scores` are in the order of `findings`, and a finding is
@@ -51,7 +70,7 @@ class FindingsPrediction(BaseModel):
     score_kind: Literal["logits", "probabilities"]
 
 
-class NumberPrediction(BaseModel):
+class NumberPrediction(_Answered):
     """One answer of a regression model, row by row.
 
     `values` are the numbers in `unit`, rounded at the level "rounded" within the cell that `labels` name: between the
@@ -67,7 +86,7 @@ class NumberPrediction(BaseModel):
     levels: list[AnsweredLevel]
 
 
-class OutputPrediction(BaseModel):
+class OutputPrediction(_Answered):
     """One answer of a model that is guarded whole: `outputs` are nested as the model gives them, null at "withheld"."""
 
     id: str
@@ -77,7 +96,7 @@ class OutputPrediction(BaseModel):
     levels: list[AnsweredLevel]
 
 
-class ReportPrediction(BaseModel):
+class ReportPrediction(_Answered):
     """One answer of a model that writes reports, row by row.
 
     `texts` are the reports, identifiers replaced by marks; `labels` are those of `findings` that a report says are
@@ -148,3 +167,9 @@ def prediction_type(spec: ModelSpec, *, certified: bool = False) -> type[AnyPred
 def client_view(answer: Answer, spec: ModelSpec) -> AnyPrediction:
     """The client's view of `answer`."""
     return prediction_type(spec, certified=answer.certified is not None).model_validate(answer.as_dict())
+
+
+def commissioning_header(answer: Answer) -> dict[str, str]:
+    """The header that marks an answer of commissioning, for clients that read no more than they know."""
+    found = answer.commissioning
+    return {} if found is None else {COMMISSIONING_HEADER: f"for testing only until {found.until}"}

@@ -69,7 +69,7 @@ class ReportEvents(StreamingResponse):
             _log.error("request %s: %s", name, error)
             yield event_bytes("error", problem_content(self._request, 503, detail))
             return
-        yield event_bytes("end", client_view(stream.answer, spec).model_dump(mode="json"))
+        yield event_bytes("end", client_view(stream.answer, spec).model_dump(mode="json", exclude_unset=True))
 
 
 def event_bytes(event: EventName, data: Mapping[str, Any]) -> bytes:

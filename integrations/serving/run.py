@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from medward.guard.accounts.names import folded_name
 from medward.guard.bundle import folder as bundles
 from medward.guard.certificate import certificate_sentence
+from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.connections import Connection
@@ -35,13 +37,15 @@ def load_app(
     resize: bool = False,
     allow_code: bool = False,
     expect: str | None = None,
+    commissioning: CommissioningAsked | None = None,
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
     `state` is the folder of what outlives a restart (`guard.state`), with ``keys.json`` in it. `store` (see
     `open_store`) names another place for what the monitors know: replicas of one bundle that share it share its
     accounts and its salt, each with a folder, a log and keys of its own.
-    `allow_code` and `expect` are those of `guard.bundle.folder.load`.
+    `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is begun, or gone on with where
+    it was begun before; without keys it is that of the one anonymous organisation.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     if loaded.card.certificate is not None:
@@ -53,6 +57,10 @@ def load_app(
     known = {folded_name(key.principal[0]) for key in keys.list()}
     for site in sorted(site for site in loaded.sites if folded_name(site) not in known):
         _log.warning("site %r has a calibration of its own, but no key begins with that name", site)
+    if commissioning is not None and guard.audit is not None:
+        served = {"anonymous"} if anonymous else known
+        begun = commissioning.begin(guard.store, guard.audit, served, guard.clock)
+        guard = replace(guard, commissioning=begun)
     version = loaded.digest[:12]
     return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)
 
@@ -71,6 +79,7 @@ def serve_bundle(
     expect: str | None = None,
     certificate: Path | None = None,
     private_key: Path | None = None,
+    commissioning: CommissioningAsked | None = None,
 ) -> None:
     """Serve until interrupted; requests under way are finished first.
 
@@ -103,6 +112,7 @@ def serve_bundle(
         resize=resize,
         allow_code=allow_code,
         expect=expect,
+        commissioning=commissioning,
     )
     uvicorn.run(
         app,
