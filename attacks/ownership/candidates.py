@@ -197,5 +197,5 @@ TABLE_ALTERATIONS: dict[str, Alteration] = {
 }
 SAME_LABEL = ("shifted", "relit", "noised", "jittered")
 """Alterations that leave a row what it was."""
-NEAR = {"image": ("mixed", "shifted"), "tabular": ("averaged", "jittered")}
+NEARBY = {"image": ("mixed", "shifted"), "tabular": ("averaged", "jittered")}
 """Alterations that a thief who holds rows like the model's own makes more of them by."""

@@ -24,7 +24,7 @@ from medward.attacks.ownership.fingerprint import Fingerprint
 from medward.guard.errors import MedwardError
 from medward.guard.types import Array, Ints
 
-Judgement = Literal["evidence", "no evidence", "cannot tell"]
+OwnershipJudgement = Literal["evidence", "no evidence", "cannot tell"]
 ALPHA = 0.05
 """The p-value up to which a suspect's agreement is called evidence, unless said otherwise."""
 
@@ -66,7 +66,7 @@ class OwnershipEvidence:
     p-value under a stated distribution, which no judgement rests on; None of too few models.
     """
 
-    judgement: Judgement
+    judgement: OwnershipJudgement
     p_value: float
     alpha: float
     null: int
@@ -181,13 +181,13 @@ def _largest(fitted: list[FittedNull | None]) -> FittedNull | None:
     return FittedNull(p_value=max(each.p_value for each in known), fit=min(each.fit for each in known))
 
 
-def _judged(p_value: float, alpha: float, ways: tuple[WayAgreement, ...]) -> Judgement:
+def _judged(p_value: float, alpha: float, ways: tuple[WayAgreement, ...]) -> OwnershipJudgement:
     if p_value <= alpha:
         return "evidence"
     return "no evidence" if any(way.powerful for way in ways) else "cannot tell"
 
 
-_SAID: Mapping[Judgement, str] = {
+_SAID: Mapping[OwnershipJudgement, str] = {
     "evidence": "Evidence, never proof, that the suspect was made from the model's answers{or_recipe}: it agrees more "
     "than independent models of the same data do (p = {p:.3g}, by {null} of them).",
     "no evidence": "No evidence: the suspect agrees with the model no more than independent models of the same data "

@@ -18,7 +18,7 @@ import numpy as np
 from medward.attacks.ownership.candidates import Candidates, candidate_inputs
 from medward.attacks.ownership.choosing import FEWEST_OF_CLASS, conferrable_inputs, own_errors
 from medward.attacks.ownership.own_clones import WAYS, CloneTraining
-from medward.attacks.ownership.references import Recipe, ReferenceTraining
+from medward.attacks.ownership.references import OwnRecipe, ReferenceTraining
 from medward.guard.bundle.folder import Bundle
 from medward.guard.bundle.site import bundle_reading
 from medward.guard.data.objects import as_splits
@@ -96,7 +96,7 @@ def fingerprint(
     data: object,
     *,
     settings: FingerprintSettings | None = None,
-    recipe: Recipe | None = None,
+    recipe: OwnRecipe | None = None,
     target: str | None = None,
     patient: str | None = None,
     labels: Path | None = None,

@@ -45,7 +45,7 @@ _SELECTION = 0.1  # of its rows, by which a network's best epoch is chosen
 _SAMPLE = 256  # rows on which a model by a recipe is checked
 _BATCH = 64  # of `train_victim`, which takes whole batches only
 
-Recipe = Callable[[Array, Ints, int], Any]
+OwnRecipe = Callable[[Array, Ints, int], Any]
 """From training inputs ``(n, *shape)``, class numbers ``(n,)`` and a seed to a model that `guard.models.wrap` takes."""
 Decider = Callable[[Array], Ints]
 """From inputs ``(n, *shape)`` to the places of the classes decided ``(n,)``."""
@@ -61,7 +61,7 @@ class ReferenceTraining:
     spec: ModelSpec
     rows: Split
     epochs: int = REFERENCE_EPOCHS
-    recipe: Recipe | None = None
+    recipe: OwnRecipe | None = None
 
     def __post_init__(self) -> None:
         labels = self.rows.labels

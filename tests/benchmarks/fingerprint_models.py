@@ -20,6 +20,7 @@ from stealing.asked import SCRATCH, keep, named
 from medward.attacks.base import AttackData
 from medward.attacks.benchmarks.base import BenchmarkTask, data_root
 from medward.attacks.benchmarks.datasets.natural import pool_for
+from medward.attacks.benchmarks.datasets.wdbc import load_wdbc
 from medward.attacks.benchmarks.victims import classifier_spec, predict_labels, train_victim
 from medward.attacks.extraction import (
     ActiveThief,
@@ -46,12 +47,13 @@ from medward.guard.models.base import Model
 from medward.guard.profile import forward_batches
 from medward.guard.types import Array, Ints
 
-TASKS = ("pneumoniamnist", "blood", "fetal CTG", "fetal CTG, boosted trees")
+TASKS = ("pneumoniamnist", "blood", "fetal CTG", "WDBC", "fetal CTG, boosted trees")
 TREES = TASKS[-1]
 """Trained nearly without chance: the same rows and recipe give nearly the same model."""
-ARCHITECTURE = {"pneumoniamnist": "cnn", "blood": "cnn", "fetal CTG": "network"}
-REFERENCES, SEEDS, OWN_CLONES = 40, (0, 1), 4
-OUTSIDERS = {"pneumoniamnist": 4, "blood": 4, "fetal CTG": 40, TREES: 40}
+ARCHITECTURE = {"pneumoniamnist": "cnn", "blood": "cnn", "fetal CTG": "network", "WDBC": "network"}
+REFERENCES, OWN_CLONES = 40, 4
+SEEDS = {"pneumoniamnist": (0,), "blood": (0,), "fetal CTG": (0, 1), "WDBC": (0, 1), TREES: (0, 1)}
+OUTSIDERS = {"pneumoniamnist": 4, "blood": 4, "fetal CTG": 40, "WDBC": 40, TREES: 40}
 """Models by the victim's own recipe; where they are many, some join those that choose and the null."""
 HELD, THIEVES_ROWS, CANDIDATES = 1000, 800, 12000
 QUERIES, POOL, POINTS = 2000, 3000, 3
@@ -121,6 +123,8 @@ def victim(name: str) -> tuple[Model, BenchmarkTask]:
         return blood.victim()
     if name.startswith("fetal CTG"):
         return _cardiotocograms(name)
+    if name == "WDBC":
+        return _breast_masses()
     model, task = watched.victim(name)
     parts = [task.splits[each] for each in watched.UNSEEN[name]]
     unseen = Split(*(np.concatenate([getattr(each, part) for each in parts]) for part in ("inputs", "labels")))
@@ -147,6 +151,16 @@ def _cardiotocograms(name: str) -> tuple[Model, BenchmarkTask]:
     else:
         fitted, output = train_victim(task, architecture=ARCHITECTURE[name], seed=0), "logits"
     return wrap(fitted, spec=classifier_spec(task, output), sample=split.inputs[:200], task="classification"), task
+
+
+@cache
+def _breast_masses() -> tuple[Model, BenchmarkTask]:
+    task = load_wdbc(0)
+    rest = [task.splits[each] for each in task.splits if each != "train"]
+    unseen = Split(*(np.concatenate([getattr(each, part) for each in rest]) for part in ("inputs", "labels")))
+    task = replace(task, splits={"train": task.splits["train"], "unseen": unseen})
+    fitted = train_victim(task, architecture=ARCHITECTURE["WDBC"], seed=0)
+    return wrap(fitted, spec=classifier_spec(task, "logits"), sample=unseen.inputs, task="classification"), task
 
 
 def boosted(train: Split, seed: int) -> Any:
@@ -199,7 +213,14 @@ def own_clone_decisions(name: str, way: int, number: int) -> Ints:
     return _kept(
         name,
         f"own-{way}-{number}",
-        repr((training.answers, training.epochs)),
+        repr(
+            (
+                training.answers,
+                training.epochs,
+                *(["rows alone"] if way == 1 and number % 2 else []),
+                *(["half"] if number == 3 else []),
+            )
+        ),
         lambda: next(iter(training.decisions(way, 1, candidates(name).inputs, seed=0, first=number))),
     )
 
@@ -255,13 +276,13 @@ def train_models(name: str) -> None:
     for number in range(OWN_CLONES):
         for way in (0, 1):
             own_clone_decisions(name, way, number)
-    for seed in SEEDS[:1]:
+    for seed in SEEDS[name][:1]:
         for thief in THIEVES:
             print(thief, thief_decisions(name, thief, seed)[1], flush=True)
     for number in range(12, REFERENCES):
         reference_decisions_on(name, number)
     for number in range(OUTSIDERS[name]):
         outsider_decisions(name, number)
-    for seed in SEEDS[1:]:
+    for seed in SEEDS[name][1:]:
         for thief in THIEVES:
             print(thief, thief_decisions(name, thief, seed)[1], flush=True)
