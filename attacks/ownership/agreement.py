@@ -44,15 +44,13 @@ def agreement_log_odds(agreement: Array, inputs: int) -> Array:
 def prominence(null: Array, suspect: Array, inputs: Array) -> tuple[Array, float]:
     """How far each of the `null (w, m)` and the `suspect (w,)` stand out, in the way in which they do most.
 
-    Rows are ways with `inputs (w,)` each. Log odds of agreement are measured in standard deviations from the mean of
-    all models of a way, the suspect among them: whoever it is, it is treated as any other, so ranks of an independent
-    one among the null are uniform.
+    Rows are ways with `inputs (w,)` each. Log odds of agreement are taken from the mean of all models of a way, the
+    suspect among them: whoever it is, it is treated as any other, so the rank of an independent one among the null is
+    uniform. Who agrees more never stands out less.
     """
     both = np.column_stack([null, suspect])
     odds = np.array([agreement_log_odds(way, count) for way, count in zip(both, inputs, strict=True)])
-    spread = odds.std(axis=1, keepdims=True)
-    scaled = (odds - odds.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
-    most = scaled.max(axis=0)
+    most = (odds - odds.mean(axis=1, keepdims=True)).max(axis=0)
     return most[:-1], float(most[-1])
 
 

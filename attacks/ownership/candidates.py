@@ -59,7 +59,7 @@ def candidate_inputs(spec: ModelSpec, rows: Array, count: int, *, seed: int) -> 
 def altered_rows(spec: ModelSpec, known: Array, rows: Array, kind: str, rng: np.random.Generator) -> Array:
     """`rows (n, *shape)` altered as `kind` says; the range of images without bounds is that of the `known` rows."""
     if spec.modality == "tabular":
-        return np.asarray(TABLE_ALTERATIONS[kind](rows, rng), np.float32)
+        return np.asarray(np.clip(TABLE_ALTERATIONS[kind](rows, rng), spec.low, spec.high), np.float32)
     low, span = image_range(spec, known)
     altered = IMAGE_ALTERATIONS[kind]((np.asarray(rows, np.float32) - low) / span, rng)
     return np.asarray(altered.clip(0.0, 1.0) * span + low, np.float32)

@@ -32,6 +32,7 @@ from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.models import wrap
 from medward.guard.models.base import first_line
+from medward.guard.models.front import as_model_takes
 from medward.guard.profile import forward_batches
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array, Ints
@@ -46,7 +47,9 @@ _SAMPLE = 256  # rows on which a model by a recipe is checked
 _BATCH = 64  # of `train_victim`, which takes whole batches only
 
 OwnRecipe = Callable[[Array, Ints, int], Any]
-"""From training inputs ``(n, *shape)``, class numbers ``(n,)`` and a seed to a model that `guard.models.wrap` takes."""
+"""From training inputs as the model itself takes them, class numbers ``(n,)`` and a seed to a model for `protect`.
+
+Inputs are normalised where the bundle normalises, and a table is its numbers."""
 Decider = Callable[[Array], Ints]
 """From inputs ``(n, *shape)`` to the places of the classes decided ``(n,)``."""
 
@@ -109,7 +112,7 @@ class ReferenceTraining:
         assert self.recipe is not None
         rows = self.rows.inputs
         try:
-            fitted = self.recipe(np.array(rows), np.array(self.rows.labels), weights)
+            fitted = self.recipe(as_model_takes(np.array(rows), self.spec), np.array(self.rows.labels), weights)
         except MedwardError:
             raise
         except Exception as error:

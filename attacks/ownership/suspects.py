@@ -17,14 +17,14 @@ from medward.attacks.ownership.candidates import grey_levels
 from medward.attacks.ownership.fingerprint import Fingerprint
 from medward.guard.bundle.card import CARD
 from medward.guard.bundle.folder import load_bundle
-from medward.guard.columns import encoded_names
+from medward.guard.columns import decode_rows
 from medward.guard.errors import MedwardError
 from medward.guard.files import write_durably
 from medward.guard.models import describe_model, wrap
 from medward.guard.models.base import Model, first_line
 from medward.guard.models.sources import open_source
 from medward.guard.profile import forward_batches
-from medward.guard.types import Ints
+from medward.guard.types import Array, Ints
 
 INPUTS_FILE, ANSWERS_FILE = "inputs.npz", "answers.csv"
 _IMAGES = "images"
@@ -65,8 +65,8 @@ def write_inputs(found: Fingerprint, folder: Path) -> None:
     write_durably(folder / INPUTS_FILE, buffer.getvalue(), mode=0o600)
     names = _input_names(found)
     if spec.modality == "tabular":
-        columns = encoded_names(spec.columns) or [f"column {at}" for at in range(spec.shape[0])]
-        rows = [[name, *map(float, row)] for name, row in zip(names, found.inputs, strict=True)]
+        columns = decode_rows(found.inputs, spec.columns) if spec.columns else _numbered(found.inputs)
+        rows = [list(row) for row in zip(names, *columns.values(), strict=True)]
         _write_csv(folder / "inputs.csv", [["input", *columns], *rows])
     elif _has_image_files(found):
         from PIL import Image
@@ -133,6 +133,10 @@ def _class_numbers(found: Fingerprint, labels: Sequence[object], path: Path) -> 
 def _input_names(found: Fingerprint) -> list[str]:
     ending = ".png" if _has_image_files(found) else ""
     return [f"{place:04d}{ending}" for place in range(len(found))]
+
+
+def _numbered(inputs: Array) -> dict[str, Array]:
+    return {f"column {place}": values for place, values in enumerate(inputs.T)}
 
 
 def _has_image_files(found: Fingerprint) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from medward.attacks.ownership.fingerprint import Fingerprint
 from medward.attacks.ownership.fingerprint_file import load_fingerprint, save_fingerprint
 from medward.attacks.ownership.suspects import suspect_answers, write_inputs
+from medward.guard.columns import Column
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.tasks.regression import Regression
@@ -193,3 +195,18 @@ def test_a_fingerprint_survives_its_file(tmp_path):
     save_fingerprint(tmp_path / "p.npz", found)
     shutil.copy(tmp_path / "p.npz", tmp_path / "q.npz")
     np.testing.assert_array_equal(load_fingerprint(tmp_path / "q.npz").null, found.null)
+
+
+def test_a_table_is_written_in_its_own_columns(tmp_path):
+    columns = (Column(name="sex", values=("f", "m")), Column(name="age", missing=True, fill=50.0))
+    spec = ModelSpec(
+        name="t",
+        modality="tabular",
+        shape=(3,),
+        task=Classification(classes=("a", "b"), output="logits"),
+        columns=columns,
+    )
+    inputs = np.array([[0, 41, 0], [1, 50, 1]] * 3, np.float32)
+    write_inputs(replace(pictures(spec.task), spec=spec, inputs=inputs), tmp_path / "ask")
+    lines = (tmp_path / "ask" / "inputs.csv").read_text().splitlines()
+    assert lines[:3] == ["input,sex,age", "0000,f,41.0", "0001,m,nan"]

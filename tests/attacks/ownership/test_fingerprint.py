@@ -236,7 +236,7 @@ def test_a_recipe_that_fails_is_said_to(owner):
     def broken(inputs, labels, seed):
         raise ValueError("no GPU here")
 
-    with pytest.raises(MedwardError, match="recipe: failed on 250 rows: no GPU here"):
+    with pytest.raises(MedwardError, match="recipe: failed on 250 rows: ValueError: no GPU here"):
         fingerprint(owner.bundle, owner.splits, settings=replace(SETTINGS, candidates=200), recipe=broken)
 
 
