@@ -61,7 +61,7 @@ class FingerprintSettings:
                 raise MedwardError(f"fingerprint: {name} must be at least {bound}, got {value}")
 
 
-MOST_BYTES = 2**30
+MOST_CANDIDATE_BYTES = 2**30
 """Memory that candidates may take."""
 CHOOSING_CLONES, JUDGING_CLONES = 2, 2
 """Clones that the owner makes for each way: those that choose inputs, and others that say what is shown."""
@@ -119,7 +119,7 @@ def fingerprint(
     reading = bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels))
     splits = {name: conformed_split(split, spec) for name, split in as_splits(data, reading).items()}
     training, mine, others = divided_owner_rows(spec, splits, settings.seed)
-    count = min(settings.candidates, MOST_BYTES // mine.inputs[:1].nbytes)
+    count = min(settings.candidates, MOST_CANDIDATE_BYTES // mine.inputs[:1].nbytes)
     if count < settings.candidates:
         progress(f"{count} candidates instead of {settings.candidates}: more of {spec.shape} take too much memory")
     offered = candidate_inputs(spec, mine.inputs[:count], count, seed=settings.seed)

@@ -32,7 +32,8 @@ from fingerprint_models import (
     thief_decisions,
 )
 
-from medward.attacks.ownership.compare import ALPHA, OwnershipEvidence, compare, fingerprint_power
+from medward.attacks.ownership.compare import ALPHA_EVIDENCE, compare, fingerprint_power
+from medward.attacks.ownership.evidence import OwnershipEvidence
 from medward.attacks.ownership.fingerprint import Fingerprint, chosen_fingerprint
 from medward.attacks.ownership.own_clones import WAYS
 from medward.guard.errors import MedwardError
@@ -186,7 +187,7 @@ def _left_out(found: Fingerprint) -> dict[Any, list[int]]:
     ]
     fitted = [each.fitted.p_value for each in told if each.fitted is not None and each.fitted.plausible]
     counts = {level: [sum(p <= level for p in fitted), len(fitted)] for level in LEVELS}
-    return {"rank": [sum(each.p_value <= ALPHA for each in told), len(told)], **counts}
+    return {"rank": [sum(each.p_value <= ALPHA_EVIDENCE for each in told), len(told)], **counts}
 
 
 def _exceeded(told: OwnershipEvidence) -> float:
@@ -229,7 +230,7 @@ def told(tasks: Mapping[str, Mapping[str, Any]]) -> Claim:
             "models_by_the_recipe": OUTSIDERS,
             "divisions": DRAWS,
             "clones_of_a_thief": {name: len(each) for name, each in SEEDS.items()},
-            "alpha": ALPHA,
+            "alpha": ALPHA_EVIDENCE,
             "tuned_on": TUNED,
         },
     )
@@ -246,9 +247,9 @@ def false_claims(tasks: Mapping[str, Mapping[str, Any]]) -> Claim:
         claim=CLAIMS[1],
         value=share,
         interval=interval,
-        target=f"interval holds {ALPHA:g} or less: models of all the same rows by the victim's own recipe, none of "
-        "which chose inputs or is in the null, called evidence",
-        met=interval[0] <= ALPHA,
+        target=f"interval holds {ALPHA_EVIDENCE:g} or less: models of all the same rows by the victim's recipe, "
+        "none of which chose inputs or is in the null, called evidence",
+        met=interval[0] <= ALPHA_EVIDENCE,
         n=models,
         seed=0,
         details={

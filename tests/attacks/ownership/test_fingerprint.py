@@ -243,3 +243,10 @@ def test_a_recipe_that_fails_is_said_to(owner):
 def test_settings_have_bounds():
     with pytest.raises(MedwardError, match="null must be at least 1"):
         FingerprintSettings(null=0)
+
+
+def test_a_way_without_inputs_of_two_classes_cannot_be_told(owner):
+    gone = (owner.found.ways == 1) & (owner.found.own == 0)
+    told = compare(owner.found, np.where(gone, -1, owner.found.own), alpha=ALPHA)
+    assert told.absent == owner.found.way_names[1:]
+    assert any("too few inputs" in each for each in told.sentences())
