@@ -7,19 +7,20 @@ clones are judged on share none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
-from stealing import blood, watched
 from stealing.asked import SCRATCH, keep, named
 
 from medward.attacks.base import AttackData
 from medward.attacks.benchmarks.base import BenchmarkTask, data_root
+from medward.attacks.benchmarks.datasets.blood import load_blood
 from medward.attacks.benchmarks.datasets.natural import pool_for
+from medward.attacks.benchmarks.datasets.pneumoniamnist import load_pneumoniamnist
 from medward.attacks.benchmarks.datasets.wdbc import load_wdbc
 from medward.attacks.benchmarks.victims import classifier_spec, predict_labels, train_victim
 from medward.attacks.extraction import (
@@ -55,8 +56,11 @@ REFERENCES, OWN_CLONES = 40, 4
 SEEDS = {"pneumoniamnist": (0,), "blood": (0,), "fetal CTG": (0, 1), "WDBC": (0, 1), TREES: (0, 1)}
 OUTSIDERS = {"pneumoniamnist": 4, "blood": 4, "fetal CTG": 40, "WDBC": 40, TREES: 40}
 """Models by the victim's own recipe; where they are many, some join those that choose and the null."""
-HELD, THIEVES_ROWS, CANDIDATES = 1000, 800, 12000
-QUERIES, POOL, POINTS = 2000, 3000, 3
+IMAGES = {"pneumoniamnist": load_pneumoniamnist, "blood": load_blood}
+TRAINED = 500
+"""Images that a victim and all that is trained on the same data learn from: so few that forty models are affordable."""
+HELD, THIEVES_ROWS, CANDIDATES = 1000, 800, {"image": 8000, "tabular": 12000}
+QUERIES, POOL, POINTS = {"image": 1000, "tabular": 2000}, 3000, 3
 THIEVES: dict[str, tuple[Strategy, str]] = {
     "knockoff": (RandomPool(), "soft"),
     "copycat": (CopyCat(), "hard"),
@@ -118,17 +122,34 @@ def scene(name: str) -> Scene:
 
 
 def victim(name: str) -> tuple[Model, BenchmarkTask]:
-    """The victim that the other claims steal, or one of a table; the split "unseen" it never saw."""
-    if name == "blood":
-        return blood.victim()
+    """A victim and its rows; the split "unseen" it never saw."""
     if name.startswith("fetal CTG"):
         return _cardiotocograms(name)
     if name == "WDBC":
         return _breast_masses()
-    model, task = watched.victim(name)
-    parts = [task.splits[each] for each in watched.UNSEEN[name]]
-    unseen = Split(*(np.concatenate([getattr(each, part) for each in parts]) for part in ("inputs", "labels")))
-    return model, replace(task, splits={**task.splits, "unseen": unseen})
+    return _images(name)
+
+
+@cache
+def _images(name: str) -> tuple[Model, BenchmarkTask]:
+    task = IMAGES[name](0)
+    some = np.random.default_rng(0).permutation(len(task.splits["train"]))[:TRAINED]
+    splits = {
+        "train": task.splits["train"].take(some),
+        "selection": task.splits["selection"],
+        "unseen": joined_rows([task.splits[each] for each in ("calibration", "holdout")]),
+    }
+    task = replace(task, splits=splits)
+    fitted = train_victim(task, architecture=ARCHITECTURE[name], seed=0)
+    sample = splits["unseen"].inputs[:32]
+    return wrap(fitted, spec=classifier_spec(task, "logits"), sample=sample, task="classification"), task
+
+
+def joined_rows(parts: Sequence[Split]) -> Split:
+    """All rows of several splits, with patients where all have them."""
+    known = all(each.patients is not None for each in parts)
+    names = ("inputs", "labels", *(["patients"] if known else []))
+    return Split(*(np.concatenate([getattr(each, name) for each in parts]) for name in names))
 
 
 @cache
@@ -156,8 +177,7 @@ def _cardiotocograms(name: str) -> tuple[Model, BenchmarkTask]:
 @cache
 def _breast_masses() -> tuple[Model, BenchmarkTask]:
     task = load_wdbc(0)
-    rest = [task.splits[each] for each in task.splits if each != "train"]
-    unseen = Split(*(np.concatenate([getattr(each, part) for each in rest]) for part in ("inputs", "labels")))
+    unseen = joined_rows([task.splits[each] for each in task.splits if each != "train"])
     task = replace(task, splits={"train": task.splits["train"], "unseen": unseen})
     fitted = train_victim(task, architecture=ARCHITECTURE["WDBC"], seed=0)
     return wrap(fitted, spec=classifier_spec(task, "logits"), sample=unseen.inputs, task="classification"), task
@@ -174,7 +194,7 @@ def boosted(train: Split, seed: int) -> Any:
 def candidates(name: str) -> Candidates:
     """What a fingerprint of the task is chosen from."""
     where = scene(name)
-    return candidate_inputs(where.model.spec, where.mine.inputs, CANDIDATES, seed=0)
+    return candidate_inputs(where.model.spec, where.mine.inputs, CANDIDATES[where.model.spec.modality], seed=0)
 
 
 @cache
@@ -230,7 +250,7 @@ def thief_decisions(name: str, thief: str, seed: int) -> tuple[Ints, float]:
     both = _kept(
         name,
         f"thief-{thief}-{seed}",
-        repr((THIEVES[thief], QUERIES, POOL, POINTS, EPOCHS)),
+        repr((THIEVES[thief], QUERIES[scene(name).model.spec.modality], POOL, POINTS, EPOCHS)),
         lambda: _stolen(name, thief, seed),
     )
     inputs = len(candidates(name).inputs)
@@ -243,15 +263,16 @@ def _stolen(name: str, thief: str, seed: int) -> Ints:
     """What the clone of `Theft` at full budget decides on the candidates, then on the judge's rows."""
     where = scene(name)
     spec, (strategy, labels) = where.model.spec, THIEVES[thief]
+    queries = QUERIES[spec.modality]
     number = 100 * (1 + list(THIEVES).index(thief)) + seed
-    theft = Theft(strategy=strategy, labels="hard" if labels == "hard" else "soft", queries=QUERIES)
+    theft = Theft(strategy=strategy, labels="hard" if labels == "hard" else "soft", queries=queries)
     target = Target(spec, open_oracle(where.model), theft.threat)
     own = Split(where.thief)
     data = AttackData(craft=own, test=own.take(slice(0, 0)), pool=pool_for(spec, where.thief, POOL, number))
     asker = strategy.open(data, spec, seed=number)
-    course = TheftSession(target, asker, own, own_turns(QUERIES, 1.0), views=1, seed=number)
+    course = TheftSession(target, asker, own, own_turns(queries, 1.0), views=1, seed=number)
     clone, epochs = None, EPOCHS[spec.modality]
-    for stop in (QUERIES,) if thief in CLONELESS else [QUERIES >> each for each in reversed(range(POINTS))]:
+    for stop in (queries,) if thief in CLONELESS else [queries >> each for each in reversed(range(POINTS))]:
         course.ask_until(stop, clone, step=strategy.step)
         clone = asker.learn(course.loot, epochs=epochs, seed=number)
     assert clone is not None
