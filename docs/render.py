@@ -24,6 +24,7 @@ CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
 REPORTS = "render_reports"
+OWNERSHIP = "render_ownership"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -322,6 +323,7 @@ TABLES = {
     "certified_training": lambda: beside(CERTIFIED).certified_training(),
     "hardening_methods": lambda: beside(CERTIFIED).hardening_methods(),
     "tradeoff": tradeoff,
+    "fingerprints": lambda: beside(OWNERSHIP).fingerprints(),
     "detection": lambda: beside(STEALING).detection("1", "100"),
     "stolen": lambda: beside(STEALING).stolen(),
     "baselines": lambda: beside(STEALING).baselines(),

@@ -1,6 +1,7 @@
 """The command ``medward``. Every mistake of a user ends in one sentence on stderr and exit code 3.
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
+``medward compare`` exits 1 for evidence, 0 for none, 2 where it cannot be told.
 ``medward deidentify`` exits 1 when a file was refused, ``medward harden`` when training collapsed.
 """
 
@@ -16,10 +17,12 @@ from medward.integrations.cli.advise import advise_command
 from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.calibrate import calibrate_command
+from medward.integrations.cli.compare import compare_command
 from medward.integrations.cli.deidentify import deidentify_command
 from medward.integrations.cli.demo import demo_command
 from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.federate import federate_app
+from medward.integrations.cli.fingerprint import fingerprint_command
 from medward.integrations.cli.harden import harden_command
 from medward.integrations.cli.keys import keys_app
 from medward.integrations.cli.protect import protect_command
@@ -44,6 +47,8 @@ for command in (
     advise_command,
     serve_command,
     drift_command,
+    fingerprint_command,
+    compare_command,
     deidentify_command,
     demo_command,
     seal_command,

@@ -1,0 +1,97 @@
+"""Agreement of suspects with a model on a fingerprint's inputs, and how surprising it is for an independent model.
+
+Agreement is the mean over the classes that the model decides of the share of their inputs on which the suspect decides
+alike: one less the Hamming distance, every class counting the same. So who favours one class agrees no more for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from medward.guard.types import Array, Ints
+
+LEAST_FIT = 0.05
+"""The p-value of the Shapiro-Wilk test below which log odds of agreements are not called normal."""
+FEWEST_FITTED = 8
+"""Independent models below which no distribution is fitted."""
+_HALF = 0.5  # of an input, so that agreements of 0 and 1 have log odds
+
+
+def balanced_agreement(own: Ints, decided: Ints) -> Array:
+    """Agreement ``(m,)`` of decisions ``(m, n)``, -1 where nothing was answered, with a model's `own (n,)`.
+
+    Inputs that were not answered do not count, nor does a class of which none was. NaN where nothing was answered.
+    """
+    shares = []
+    for label in np.unique(own):
+        mine = own == label
+        counted = (decided[:, mine] >= 0).sum(axis=1)
+        same = (decided[:, mine] == label).sum(axis=1)
+        shares.append(np.where(counted > 0, same / np.maximum(counted, 1), np.nan))
+    table = np.array(shares).reshape(-1, len(decided))
+    known = np.isfinite(table)
+    return np.where(known.any(axis=0), np.nansum(table, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+
+
+def agreement_log_odds(agreement: Array, inputs: int) -> Array:
+    """Log odds of shares of so many `inputs`."""
+    return np.asarray(np.log((agreement * inputs + _HALF) / ((1 - agreement) * inputs + _HALF)))
+
+
+def prominence(null: Array, suspect: Array, inputs: Array) -> tuple[Array, float]:
+    """How far each of the `null (w, m)` and the `suspect (w,)` stand out, in the way in which they do most.
+
+    Rows are ways with `inputs (w,)` each. Log odds of agreement are taken from the mean of all models of a way, the
+    suspect among them: whoever it is, it is treated as any other, so the rank of an independent one among the null is
+    uniform. Who agrees more never stands out less.
+    """
+    both = np.column_stack([null, suspect])
+    odds = np.array([agreement_log_odds(way, count) for way, count in zip(both, inputs, strict=True)])
+    most = (odds - odds.mean(axis=1, keepdims=True)).max(axis=0)
+    return most[:-1], float(most[-1])
+
+
+def rank_p_value(null: Array, suspect: float) -> float:
+    """(1 + how many of the `null (m,)` are as large or larger) / (1 + m), which is never below 1 / (1 + m).
+
+    P(p <= a) <= a for a suspect that is exchangeable with the null's models, whatever the distribution.
+    """
+    return float((1 + np.sum(null >= suspect)) / (1 + len(null)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittedNull:
+    """A fitted null is a p-value under a stated distribution, and whether the null's models contradict that.
+
+    The distribution is normal, of the log odds of independent models' agreements in each way. `p_value` is by Student's
+    t, since mean and deviation are estimated from the null, the smallest of all ways times their number. `fit` is the
+    smallest p-value of the Shapiro-Wilk test of normality over the ways.
+    """
+
+    p_value: float
+    fit: float
+
+    @property
+    def plausible(self) -> bool:
+        """Whether the null's models do not contradict the distribution."""
+        return self.fit >= LEAST_FIT
+
+
+def fitted_p_value(null: Array, suspect: Array, inputs: Array) -> FittedNull | None:
+    """The p-value of `suspect (w,)` under a normal distribution fitted to `null (w, m)`; see `FittedNull`.
+
+    None of too few models, and where all of a way agree alike.
+    """
+    models = null.shape[1]
+    if models < FEWEST_FITTED or (np.ptp(null, axis=1) == 0.0).any():
+        return None
+    tails, fits = [], []
+    for way, one, count in zip(null, suspect, inputs, strict=True):
+        odds, mine = agreement_log_odds(way, count), agreement_log_odds(one, count)
+        scaled = (mine - odds.mean()) / (odds.std(ddof=1) * np.sqrt(1 + 1 / models))
+        tails.append(float(stats.t.sf(scaled, models - 1)))
+        fits.append(float(stats.shapiro(odds).pvalue))
+    return FittedNull(p_value=min(1.0, len(tails) * min(tails)), fit=min(fits))

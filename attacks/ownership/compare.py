@@ -1,0 +1,120 @@
+"""Comparing a suspect with a model, by its answers to the fingerprint's inputs. Evidence, never proof.
+
+The null hypothesis is that the suspect is one more independent model like those of the null, trained on the same data.
+A model that shares more with the owner's than its data, such as a common ancestor, is not covered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medward.attacks.ownership.agreement import (
+    FittedNull,
+    balanced_agreement,
+    fitted_p_value,
+    prominence,
+    rank_p_value,
+)
+from medward.attacks.ownership.evidence import OwnershipEvidence, OwnershipJudgement, WayAgreement
+from medward.attacks.ownership.fingerprint import Fingerprint
+from medward.guard.errors import MedwardError
+from medward.guard.types import Array, Ints
+
+ALPHA_EVIDENCE = 0.05
+"""The p-value up to which a suspect's agreement is called evidence, unless said otherwise."""
+
+
+def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE) -> OwnershipEvidence:
+    """What the decisions `decided (n,)` of a suspect on a fingerprint's inputs say, -1 where it answered nothing.
+
+    Inputs without an answer are left out for all models alike. Raises `MedwardError` for another number of answers,
+    for unknown classes, and for answers to fewer than half of the inputs: who answers may choose what it leaves out.
+    """
+    if not 0 < alpha < 1:
+        raise MedwardError(f"alpha: must be above 0 and below 1, got {alpha}")
+    decided = checked_answers(found, decided)
+    answered = decided >= 0
+    ways = [way for way in range(len(found.way_names)) if len(np.unique(found.own[answered & (found.ways == way)])) > 1]
+    if not ways:
+        raise MedwardError("answers: no two classes were answered on the inputs of any way; ask for more answers")
+    parts = [answered & (found.ways == way) for way in ways]
+    counts = np.array([part.sum() for part in parts], np.float64)
+    null = _agreements(found, parts, found.null)
+    clones, suspect = _agreements(found, parts, found.clones), _agreements(found, parts, decided[None])[:, 0]
+    sorts = np.unique(found.null_sorts)
+    p_value = _sorted_p_value(null, found.null_sorts, suspect, counts)
+    shown = np.array([_sorted_p_value(null, found.null_sorts, clone, counts) <= alpha for clone in clones.T], bool)
+    told = tuple(
+        WayAgreement(
+            way=found.way_names[way],
+            inputs=int(count),
+            agreement=float(mine),
+            null=tuple(map(float, others)),
+            clones=tuple(map(float, copies[found.clone_ways == way])),
+            clones_shown=int(shown[found.clone_ways == way].sum()),
+        )
+        for way, count, mine, others, copies in zip(ways, counts, suspect, null, clones, strict=True)
+    )
+    return OwnershipEvidence(
+        judgement=_judged(p_value, alpha, told),
+        p_value=p_value,
+        alpha=alpha,
+        null=int(np.bincount(found.null_sorts).min()),
+        recipe=len(np.unique(found.null_sorts)) > 1,
+        answered=int(answered.sum()),
+        asked=len(found),
+        ways=told,
+        absent=tuple(name for way, name in enumerate(found.way_names) if way not in ways),
+        fitted=_largest([fitted_p_value(null[:, found.null_sorts == sort], suspect, counts) for sort in sorts]),
+    )
+
+
+def fingerprint_power(found: Fingerprint, *, alpha: float = ALPHA_EVIDENCE) -> OwnershipEvidence:
+    """What the model itself would show, which agrees with everything: the most that any suspect can."""
+    return compare(found, found.own, alpha=alpha)
+
+
+def checked_answers(found: Fingerprint, decided: Ints) -> Ints:
+    """Decisions, one for each input; see `compare` for what is refused."""
+    decided = np.asarray(decided)
+    if decided.shape != found.own.shape or decided.dtype.kind not in "iu":
+        raise MedwardError(
+            f"answers: need one class number for each of the {len(found)} inputs, got {decided.dtype} of shape "
+            f"{decided.shape}"
+        )
+    classes = len(found.spec.classes)
+    if decided.max(initial=-1) >= classes or decided.min(initial=0) < -1:
+        odd = decided[(decided >= classes) | (decided < -1)][0]
+        raise MedwardError(
+            f"answers: class numbers are 0 to {classes - 1}, or -1 where nothing was answered, got {odd}"
+        )
+    answered = int((decided >= 0).sum())
+    if 2 * answered < len(found):
+        raise MedwardError(
+            f"answers: {answered} of {len(found)} inputs were answered, at least half are needed; ask for the others"
+        )
+    return decided
+
+
+def _sorted_p_value(null: Array, sorts: Ints, suspect: Array, counts: Array) -> float:
+    """The largest rank p-value over the sorts of independent models: a suspect must stand out from each."""
+    return max(rank_p_value(*prominence(null[:, sorts == sort], suspect, counts)) for sort in np.unique(sorts))
+
+
+def _agreements(found: Fingerprint, parts: list[Array], decided: Ints) -> Array:
+    """Agreements ``(w, m)`` on each of `parts`."""
+    return np.array([balanced_agreement(found.own[part], decided[:, part]) for part in parts])
+
+
+def _largest(fitted: list[FittedNull | None]) -> FittedNull | None:
+    """The largest p-value and the worst fit; None where any is."""
+    known = [each for each in fitted if each is not None]
+    if len(known) < len(fitted):
+        return None
+    return FittedNull(p_value=max(each.p_value for each in known), fit=min(each.fit for each in known))
+
+
+def _judged(p_value: float, alpha: float, ways: tuple[WayAgreement, ...]) -> OwnershipJudgement:
+    if p_value <= alpha:
+        return "evidence"
+    return "no evidence" if any(way.powerful for way in ways) else "cannot tell"

@@ -1,0 +1,135 @@
+"""What was found out of a suspect, and in which words it is said: evidence, no evidence, or that it cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medward.attacks.ownership.agreement import FittedNull
+
+OwnershipJudgement = Literal["evidence", "no evidence", "cannot tell"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayAgreement:
+    """One way of theft: the suspect's agreement on its `inputs`, that of the null and of the owner's clones.
+
+    `clones_shown` is how many of the owner's `clones` made in this way would have been evidence.
+    """
+
+    way: str
+    inputs: int
+    agreement: float
+    null: tuple[float, ...]
+    clones: tuple[float, ...]
+    clones_shown: int
+
+    @property
+    def powerful(self) -> bool:
+        """Whether every clone that the owner made in this way would have been evidence."""
+        return 0 < len(self.clones) == self.clones_shown
+
+    def sentence(self) -> str:
+        """Its agreement beside that of the others, for a person."""
+        copies = ", ".join(f"{each:.2f}" for each in sorted(self.clones))
+        return (
+            f"{self.way}: agrees on {self.agreement:.2f} of {self.inputs} inputs; {len(self.null)} independent models "
+            f"on {min(self.null):.2f} to {max(self.null):.2f}, clones of the owner's on {copies}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnershipEvidence:
+    """Ownership evidence is a judgement, the p-value by rank that it rests on, and all that it was judged by.
+
+    `p_value` is never below 1 / (1 + `null`), the number of independent models; where there are two sorts, so many of
+    each, it is the larger of two. `recipe` says whether some were trained by the model's own recipe. `fitted` is the
+    p-value under a stated distribution, which no judgement rests on; None of too few models. `absent` are ways of theft
+    for which there are too few inputs.
+    """
+
+    judgement: OwnershipJudgement
+    p_value: float
+    alpha: float
+    null: int
+    recipe: bool
+    answered: int
+    asked: int
+    ways: tuple[WayAgreement, ...]
+    absent: tuple[str, ...] = ()
+    fitted: FittedNull | None = None
+
+    def sentences(self) -> list[str]:
+        """What it says, and what it does not, for a person."""
+        return [*_judgement_words(self), *_limits(self), *_fitted_words(self)]
+
+    def power_sentences(self) -> list[str]:
+        """What the fingerprint could show, of a suspect that agrees with everything; for when it is made."""
+        lines = [
+            f"{way.way}: {way.inputs} inputs; independent models agree on {min(way.null):.2f} to {max(way.null):.2f}, "
+            f"so a suspect must agree on more than that; {way.clones_shown} of {len(way.clones)} clones of the owner's "
+            f"would be evidence at {self.alpha:g} (they agree on "
+            f"{', '.join(f'{each:.2f}' for each in sorted(way.clones))})"
+            for way in self.ways
+        ]
+        return [*lines, *_limits(self)]
+
+
+_SAID: Mapping[OwnershipJudgement, str] = {
+    "evidence": "Evidence, never proof, that the suspect was made from the model's answers{or_recipe}: it agrees more "
+    "than independent models of the same data do (p = {p:.3g}, by {null} of them).",
+    "no evidence": "No evidence: the suspect agrees with the model no more than independent models of the same data "
+    "may (p = {p:.3g}, by {null} of them).",
+    "cannot tell": "Cannot tell: the suspect agrees with the model no more than independent models of the same data "
+    "may (p = {p:.3g}, by {null} of them), and so would clones.",
+}
+
+
+def _judgement_words(told: OwnershipEvidence) -> list[str]:
+    or_recipe = "" if told.recipe else ", or trained by its own recipe on its data"
+    lines = [_SAID[told.judgement].format(null=told.null, p=told.p_value, or_recipe=or_recipe)]
+    if told.judgement == "no evidence":
+        shown = " or ".join(way.way for way in told.ways if way.powerful)
+        lines.append(f"A clone made by asking about {shown} would probably have stood out.")
+    if told.answered < told.asked:
+        lines.append(
+            f"{told.asked - told.answered} of {told.asked} inputs were not answered; who answers may choose which."
+        )
+    return lines
+
+
+def _limits(told: OwnershipEvidence) -> list[str]:
+    """What cannot be told whoever the suspect is."""
+    lines = []
+    if blind := [way.way for way in told.ways if not way.powerful]:
+        lines.append(f"Cannot tell of clones made by asking about {' or '.join(blind)}: the owner's do not stand out.")
+    if told.absent:
+        lines.append(
+            f"Cannot tell of clones made by asking about {' or '.join(told.absent)}: there are too few inputs."
+        )
+    if (1 + told.null) * told.alpha < 1 - 1e-9:
+        lines.append(
+            f"{told.null} independent models support no p-value below {1 / (1 + told.null):.3g}, so nothing can be "
+            f"evidence at {told.alpha:g}: {int(np.ceil(1 / told.alpha - 1e-9)) - 1} are needed."
+        )
+    if not told.recipe:
+        lines.append(
+            "The independent models are of other recipes: a model trained on the same data by the model's own recipe "
+            "may agree as a clone does, and was not tried (--recipe)."
+        )
+    return lines
+
+
+def _fitted_words(told: OwnershipEvidence) -> list[str]:
+    if told.fitted is None:
+        return []
+    if not told.fitted.plausible:
+        return ["Agreements of independent models are not normal on the log odds scale, so no smaller p-value is said."]
+    return [
+        "If agreements of independent models follow a normal distribution on the log odds scale, "
+        f"p = {told.fitted.p_value:.2g}; the {told.null} of the null do not contradict that (Shapiro-Wilk p = "
+        f"{told.fitted.fit:.2g}), and cannot show it."
+    ]
