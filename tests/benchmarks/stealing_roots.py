@@ -23,7 +23,8 @@ from stealing.asked import NATURAL, finished, named, recorded, sources_of
 from stealing.scene import Draw, scene
 from stealing_detection import mixture, stream
 
-from medward import guard
+from medward.guard import monitors, screens, statistics
+from medward.guard.accounts import monitors as accounts_monitors
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.monitors.strangeness import STRANGENESS
 from medward.guard.policy import Policy
@@ -35,10 +36,13 @@ SHARES = (1.0, 0.1)
 THIEVES = (10, 100, 1000, 24_000)  # accounts of an organisation of thieves
 CLINICS = (10, 100, 1000)  # accounts of an organisation in which one key is a thief's
 QUERIES, PATIENCE = 670, 10_000  # of one account; of an organisation
-DRAWS, EACH = 12, 4  # calibration draws; accounts that are tried in each
+DRAWS, EACH = 6, 4  # calibration draws; accounts that are tried in each
 DEPTH = 2  # organisation and account share alpha
 DAILY, DAYS = 20, (1, 3, 7)  # queries of an account a day; days until somebody acts
-CODE = (Path(__file__).read_bytes(), *map(sources_of, (guard,)))
+CODE = (
+    *(Path(str(each)).read_bytes() for each in (__file__, accounts_monitors.__file__)),
+    *map(sources_of, (monitors, screens, statistics)),
+)
 LEFT = ("fine", "answered")
 UNSCREENED = ", monitors alone"
 RUNGS = {"coarsened": Action.COARSEN, "withheld": Action.WITHHOLD}
@@ -83,10 +87,10 @@ Run = tuple[Array, dict[str, int]]
 
 def _run(draw: Draw, columns: Mapping[str, Array], digests: Sequence[str], rows: Array, depth: int) -> Run:
     """Ask `rows` of one stream until it is withheld."""
-    monitors, state, first = AccountMonitors.of(POLICY, draw.profile, depth), None, dict[str, int]()
+    watched, state, first = AccountMonitors.of(POLICY, draw.profile, depth), None, dict[str, int]()
     for place, row in enumerate(rows):
         sight = {part: column[row : row + 1] for part, column in columns.items()}
-        state, (_, verdict, _) = monitors.watch([digests[row] or f"benign {place}"], sight, state)
+        state, (_, verdict, _) = watched.watch([digests[row] or f"benign {place}"], sight, state)
         first |= {name: place + 1 for name, rung in RUNGS.items() if verdict.action >= rung and name not in first}
         if "withheld" in first:
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,7 +93,12 @@ def test_the_same_seed_steals_the_same_and_another_learner_is_another_thief():
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [({"labels": "text"}, "labels"), ({"steps": 0}, "steps"), ({"accounts": 0}, "accounts"), ({"per_day": 0.0}, "per_")],
+    [
+        ({"labels": "text"}, "labels"),
+        ({"steps": 0}, "steps"),
+        ({"accounts": 0}, "accounts"),
+        ({"per_day": 0.0}, "per_"),
+    ],
 )
 def test_a_thief_that_cannot_be_is_refused(settings, says):
     with pytest.raises(MedwardError, match=says):
@@ -120,7 +126,7 @@ def test_who_knows_the_limits_has_more_accounts_than_an_organisation_has_limits_
 def test_counts_are_halved_down_to_one(most):
     counts = answer_counts(most)
     assert (counts[0], counts[-1]) == (1, most)
-    assert all(more // 2 == less for less, more in zip(counts, counts[1:], strict=False))
+    assert all(more // 2 == less for less, more in pairwise(counts))
 
 
 @cache
