@@ -59,13 +59,13 @@ class InDomainCell(TheftCell):
         if self.needed is None or most <= self.needed.within:
             return ()
         return (
-            f"{ATTACKERS[arm]} may get {count_text(most)} answers in {self.days} days as {WHO[arm]}, in the cheapest "
+            f"{ATTACKERS[arm]} may get {answers_text(most)} in {self.days} days as {WHO[arm]}, in the cheapest "
             f"form; only up to {self.needed.within:,} are shown to keep a copy within {self.words(limit)}.",
         )
 
     def alone(self) -> str:
         """That the days are the promise."""
-        return f", which {count_text(self.admitted('adaptive'))} answers in {self.days} days cannot exceed"
+        return f", which {answers_text(self.admitted('adaptive'))} in {self.days} days cannot exceed"
 
 
 def in_domain_cell(runs: Runs, **judged: Any) -> InDomainCell:
@@ -107,9 +107,9 @@ def needed_sentences(
     own = (
         "labelling so many rows oneself was not seen to buy the same"
         if needed.own_labels is None
-        else f"labelling {needed.own_labels:,} rows oneself buys the same"
+        else f"labelling {needed.own_labels:,} row{'' if needed.own_labels == 1 else 's'} oneself buys the same"
     )
-    said = [f"A copy of ordinary cases is beyond the bound with {needed.reached:,} answers; {own}."]
+    said = [f"A copy of ordinary cases is beyond the bound with {answers_text(needed.reached)}; {own}."]
     if limits.limited:
         said.append(f"At the cap {_both_days(limits, cheapest, needed.reached)}.")
     if traffic is not None:
@@ -144,6 +144,6 @@ def days_text(days: float) -> str:
     return "never gets so many" if math.isinf(days) else f"needs {days:,.0f} day{'' if days == 1 else 's'}"
 
 
-def count_text(count: float) -> str:
+def answers_text(count: float) -> str:
     """A number of answers in words; infinitely many are any number."""
-    return "any number of" if math.isinf(count) else f"{count:,.0f}"
+    return f"{'any number of' if math.isinf(count) else f'{count:,.0f}'} answer{'' if count == 1 else 's'}"

@@ -29,8 +29,9 @@ def _short_accounts(monkeypatch):
     monkeypatch.setattr("medward.attacks.validation.clean_cost.CLEAN_QUERIES", 50)
 
 
-def run(out, traffic=None, **budget):
-    bundle = deployment(policy=Policy(on_error="withhold", budget=budget, gate={"extraction_days": 30}))
+def run(out, traffic=None, level="rounded", **budget):
+    policy = Policy(on_error="withhold", release={"level": level}, budget=budget, gate={"extraction_days": 30})
+    bundle = deployment(policy=policy)
     return run_validation(Deployment(bundle=bundle, traffic=traffic), SPLITS, out, attacks=(THIEF,), progress=False)
 
 
@@ -67,6 +68,14 @@ def test_a_budget_that_lets_a_copy_leave_is_broken_by_who_went_through_the_guard
     assert finding.adaptive_name == "in-domain-soft-sybil11"
     assert any("At the cap an account needs 1 day" in reason for reason in finding.reasons)
     assert "in-domain-soft" in printed(report)
+
+
+def test_a_budget_of_one_label_for_an_organisation_is_held(tmp_path):
+    report = run(tmp_path, level="label", total_bits=1.0, parents=1.0)
+    (finding,) = report.findings
+    assert (finding.status, report.exit_code) == (Status.HELD, 0), finding.reasons
+    assert finding.figures == {"answers that left, guarded": 1, "answers that left, adaptive": 1}
+    assert "which 1 answer in 30 days cannot exceed" in finding.reasons[0]
 
 
 def test_a_budget_without_a_limit_for_organisations_stops_an_account_and_no_organisation(tmp_path):

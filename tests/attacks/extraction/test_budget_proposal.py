@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medward.attacks.extraction.budget_proposal import days_needed, propose_budget
-from medward.attacks.extraction.in_domain_cell import count_text, days_text
+from medward.attacks.extraction.in_domain_cell import answers_text, days_text
 from medward.attacks.extraction.theft_curve import AnswersNeeded
 from medward.attacks.validation.traffic import DeclaredTraffic
 from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, most_answers
@@ -135,7 +135,11 @@ def test_days_are_counted_at_the_caps():
         "needs 2,000 days",
         "never gets so many",
     ]
-    assert [count_text(each) for each in (1200.0, math.inf)] == ["1,200", "any number of"]
+    assert [answers_text(each) for each in (1, 1200.0, math.inf)] == [
+        "1 answer",
+        "1,200 answers",
+        "any number of answers",
+    ]
 
 
 def test_traffic_is_said_whole_or_not_at_all():
