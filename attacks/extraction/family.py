@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.extraction.cell import TheftCell
 from medward.attacks.extraction.in_domain import InDomainTheft
-from medward.attacks.extraction.in_domain_cell import in_domain_cell
+from medward.attacks.extraction.in_domain_cell import ANSWERS_LEFT, in_domain_cell
 from medward.attacks.intervals import Interval, paired_difference, rate_interval, surviving_share
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
@@ -112,7 +112,8 @@ class Extraction:
             absent.append("A thief who only ever sends ordinary cases.")
         if all(threat.accounts == 1 for threat in threats):
             absent.append("Thieves with several accounts that work together.")
-        if all(threat.per_day is None for threat in threats):
+        patient = any(name.startswith(ANSWERS_LEFT) for finding in findings for name in finding.figures)
+        if not patient and all(threat.per_day is None for threat in threats):
             absent.append("Thieves who spread their queries over days.")
         return absent
 

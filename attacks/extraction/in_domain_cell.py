@@ -25,6 +25,8 @@ from medward.guard.policy import BudgetPolicy, GatePolicy, Policy
 
 WHO: dict[Arm, str] = {"guarded": "an account", "adaptive": "an organisation"}
 """Who is limited on each arm."""
+ANSWERS_LEFT = "answers that left"
+"""Begins the names of the figures that say how many, arm by arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,11 @@ class InDomainCell(TheftCell):
     def doubts(self, arm: Arm, limit: float, gate: GatePolicy) -> tuple[str, ...]:
         """More answers may leave than are surely too few."""
         most = self.admitted(arm)
-        if self.needed is None or most <= self.needed.within:
+        if self.needed is None:
+            return (
+                "How many answers a copy needs cannot be told: no copy of the bare model's answers gained anything.",
+            )
+        if most <= self.needed.within:
             return ()
         return (
             f"{ATTACKERS[arm]} may get {answers_text(most)} in {self.days} days as {WHO[arm]}, in the cheapest "
@@ -78,7 +84,7 @@ def in_domain_cell(runs: Runs, **judged: Any) -> InDomainCell:
     if needed is not None and runs.traffic is not None:
         proposal = propose_budget(needed, runs.prices, runs.traffic, days=gate.extraction_days)
     figures = {
-        f"answers that left, {arm}": runs.results[arm].curves[ANSWERED][1][-1]
+        f"{ANSWERS_LEFT}, {arm}": runs.results[arm].curves[ANSWERED][1][-1]
         for arm in BEHIND
         if arm in runs.results and ANSWERED in runs.results[arm].curves
     }

@@ -221,8 +221,10 @@ def test_declared_traffic_says_the_days_and_proposes_a_budget():
 
 
 def test_a_row_that_no_gain_was_seen_on_counts_nothing():
-    _, _, cell = judged({"total_bits": 2}, shares=(0, 0, 0, 0, 0))
+    status, reasons, cell = judged({"total_bits": 2}, shares=(0, 0, 0, 0, 0))
     assert (cell.needed, cell.notes, cell.proposal) == (None, (), "")
+    assert status is Status.INCONCLUSIVE, "no curve is no reason to hold"
+    assert "How many answers a copy needs cannot be told" in reasons[0]
     few = in_domain_cell(
         Runs(
             attack=THIEF,
