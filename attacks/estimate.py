@@ -199,7 +199,7 @@ def planned_seconds(
     if isinstance(attack, InDomainTheft):
         asked = min(attack.queries, craft)
         clones = 2 * attack.draws * len(answer_counts(asked)) + len(ARMS)  # own labels beside each
-        return clones * attack.steps * (_STEP + min(asked, _BATCH) * units.learn) + asked * asks
+        return clones * attack.steps * min(asked, _BATCH) * units.learn + asked * asks
     shadows = 0.0
     if isinstance(attack, ShadowAttack):
         shadows = attack.shadows * attack.epochs * attack.share * rows * units.learn

@@ -11,6 +11,7 @@ from validation_fakes import SPLITS, deployment
 
 from medward.attacks.extraction import InDomainTheft
 from medward.attacks.report.table import print_findings
+from medward.attacks.report.words import report_headline
 from medward.attacks.validate import validate
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.finding import Status
@@ -47,6 +48,7 @@ def test_without_a_budget_it_is_measured_noted_and_not_judged_and_traffic_brings
     assert (finding.status, bare.exit_code, finding.proposal) == (Status.NOT_APPLICABLE, 2, "")
     assert finding.undefended.value > finding.baseline.value
     assert any(note.startswith("in-domain-soft: Not judged") for note in bare.notes)
+    assert report_headline(bare) == "This policy has nothing that what was measured could be judged by."
     cells = sorted(each.name for each in (tmp_path / "cells").iterdir())
     told = run(tmp_path, DeclaredTraffic(answers=5, accounts=3))
     assert sorted(each.name for each in (tmp_path / "cells").iterdir()) == cells, "traffic repeats no run"

@@ -222,7 +222,11 @@ def test_the_terminal_table_names_every_attack_and_the_verdict(report):
     ],
 )
 def test_the_headline_counts_each_status_apart(report, statuses, said):
-    findings = tuple(report.findings[0].model_copy(update={"status": Status[status]}) for status in statuses.split())
+    arms = {"NOT_APPLICABLE": {"undefended": None}}
+    findings = tuple(
+        report.findings[0].model_copy(update={"status": Status[status], **arms.get(status, {})})
+        for status in statuses.split()
+    )
     assert report_headline(report.model_copy(update={"findings": findings})) == said
 
 
