@@ -113,6 +113,9 @@ def _said(report: Report) -> dict[str, Any]:
             raise MedwardError(f"report: was made with {name}= and does not say where that is; validate with its path")
         if name in settings:
             said[name] = report.places[name]
+    for name in ("traffic", "accounts"):
+        if name in settings:
+            said[name] = int(settings[name])
     if "output_key" in settings:
         said["output_key"] = settings["output_key"]
     if "decide" in settings:

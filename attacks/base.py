@@ -20,6 +20,7 @@ __all__ = [
     "ACCURACY",
     "LABEL_F1",
     "PER_CLASS",
+    "TABULATED",
     "Access",
     "Attack",
     "AttackData",
@@ -33,6 +34,8 @@ PER_CLASS = " to class "
 """In the name of a curve: what one class of many attains at full size, at its last point."""
 ACCURACY = ", accuracy"
 """Ends the name of a curve of accuracy on true labels, which stands beside one of agreement and is not drawn."""
+TABULATED = ", tabulated"
+"""Ends the name of a curve of what is judged or told in words, which is not drawn."""
 LABEL_F1 = ", label F1"
 """In the name of a curve of how well findings are named, which stands beside one of agreement and is not drawn."""
 

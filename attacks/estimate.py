@@ -21,6 +21,7 @@ from medward.attacks.evasion.radii import ALWAYS
 from medward.attacks.evasion.setup import FACTORS
 from medward.attacks.evasion.uap import REFINED, UniversalPerturbation
 from medward.attacks.evasion.universal import UniversalAttack
+from medward.attacks.extraction.in_domain import InDomainTheft, answer_counts
 from medward.attacks.extraction.theft import Theft
 from medward.attacks.learners.table import learner_of
 from medward.attacks.membership.attack import COPIES, MembershipAttack
@@ -195,6 +196,10 @@ def planned_seconds(
         learned = sum(stop * attack.epochs * min(4.0, attack.queries / max(1, stop)) for stop in stops)
         taught = _WRITTEN * units.learn if attack.labels == "text" else units.learn
         return len(ARMS) * learned * taught + attack.queries * asks
+    if isinstance(attack, InDomainTheft):
+        asked = min(attack.queries, craft)
+        clones = 2 * attack.draws * len(answer_counts(asked)) + len(ARMS)  # own labels beside each
+        return clones * attack.steps * min(asked, _BATCH) * units.learn + asked * asks
     shadows = 0.0
     if isinstance(attack, ShadowAttack):
         shadows = attack.shadows * attack.epochs * attack.share * rows * units.learn

@@ -30,6 +30,7 @@ from medward.attacks.extraction import (
     Alignment,
     CopyCat,
     Disagreement,
+    InDomainTheft,
     Jacobian,
     Knockoff,
     SemiSupervised,
@@ -76,11 +77,19 @@ def default_attacks(
 
 
 def default_thefts(spec: ModelSpec) -> tuple[Attack, ...]:
-    """The thieves that a validation asks for: of texts where the model writes reports, else of scores and of labels."""
+    """The thieves that a validation asks for: of texts where the model writes reports, else of scores and of labels.
+
+    The last of the latter asks about ordinary cases alone, and is judged by how many answers it needs.
+    """
     if isinstance(spec.task, WrittenReport):
         return default_report_thefts()
     thief = Knockoff(epochs=8, points=3) if spec.modality == "image" else Knockoff()
-    return thief, replace(thief, labels="hard"), replace(thief, pool_share=0.1)
+    return thief, replace(thief, labels="hard"), replace(thief, pool_share=0.1), _in_domain_theft(spec)
+
+
+def _in_domain_theft(spec: ModelSpec) -> InDomainTheft:
+    """A thief of ordinary cases; each clone of images takes long, so that there are fewer and shorter ones."""
+    return InDomainTheft(steps=200, draws=1) if spec.modality == "image" else InDomainTheft()
 
 
 def default_membership(spec: ModelSpec) -> tuple[LossThreshold | ShadowAttack, ...]:
@@ -155,7 +164,7 @@ def more_attacks(
 ) -> tuple[Attack, ...]:
     """What is run when asked for by name: slower, weaker, or for attackers who hold less."""
     thief = Knockoff(epochs=8) if spec.modality == "image" else Knockoff()
-    written = isinstance(spec.task, WrittenReport)
+    written, classes = isinstance(spec.task, WrittenReport), isinstance(spec.task, Classification)
     return (
         *more_evasion(spec, decide, threat=threat),
         *(more_report_thefts() if written else ()),
@@ -165,6 +174,8 @@ def more_attacks(
         replace(thief, strategy=Jacobian()),
         replace(thief, strategy=Alignment()),
         replace(thief, strategy=SemiSupervised(), labels="hard"),
+        *(() if written else (replace(_in_domain_theft(spec), labels="hard"),)),
+        *((replace(_in_domain_theft(spec), learner=SemiSupervised(), labels="hard", queries=250),) if classes else ()),
         replace(thief, strategy=DFME(), queries=5000),
         replace(thief, strategy=Disagreement(), queries=5000),
         *more_membership(spec),

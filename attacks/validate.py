@@ -23,6 +23,7 @@ from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelB
 from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
+from medward.attacks.validation.traffic import DeclaredTraffic
 from medward.attacks.validation.waiving import check_waivers, today_utc
 from medward.attacks.whitebox.ball import FeatureRules, feature_rules
 from medward.attacks.whitebox.onnx.to_torch import white_box
@@ -67,6 +68,8 @@ def validate(
     manifest: MembershipManifest | Path | str | None = None,
     output_key: str | None = None,
     decide: Decide | None = None,
+    traffic: int | None = None,
+    accounts: int | None = None,
     seed: int = 0,
     resume: bool = True,
     progress: bool = True,
@@ -86,7 +89,9 @@ def validate(
     where the bundle has none), and every attack is run on both bare models to show what training changed. `canaries`
     and `manifest` say by what coins rows were trained on or held out, as training wrote them; where the certificate
     names others they are refused. `decide` reads the outputs ``(n, ...)`` of an opaque model as one whole number a row,
-    from 0 on; without it nothing that such a model decides can be attacked, and the report says so. A `quick` look
+    from 0 on; without it nothing that such a model decides can be attacked, and the report says so. `traffic` is how
+    many answers an account gets on its busiest ordinary day, and `accounts` how many an organisation has: with both
+    the report proposes a budget, and says how many days a thief of ordinary cases needs. A `quick` look
     takes a minute or two: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
     `against` is an older report, whose changes are then told. A `plan` of one's own takes the place of `quick`.
     `data_path` is where `data` was read from, by which the report's commands name it; `data` itself if that is a path.
@@ -97,6 +102,7 @@ def validate(
     spec = bundle.model.spec
     if decide is not None and not isinstance(spec.task, Opaque):
         raise MedwardError(f"decide: is for opaque models, and this one {spec.rule}; leave it out")
+    declared = DeclaredTraffic.said(traffic, accounts)
     reads = None if decide is None else checked_decide(decide)
     reading = bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels))
     splits = _numbered(as_splits(data, reading), spec)
@@ -126,6 +132,7 @@ def validate(
         privacy=privacy,
         canaries=planted,
         manifest=flipped,
+        traffic=declared,
     )
     return run_validation(
         deployment,

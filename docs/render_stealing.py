@@ -84,6 +84,65 @@ def clinic() -> str:
     return "\n".join(lines) + "\n"
 
 
+def answers_needed() -> str:
+    """How many answers about ordinary cases a copy needs, and how many labels of one's own buy the same."""
+    sets = json.loads((RESULTS / "stealing_answers_needed.json").read_text())["details"]["sets"]
+    lines = [
+        "| data | learns from | gain of all answers | surely too few answers | surely enough "
+        "| own labels that buy the same |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, thieves in sets.items():
+        for labels, runs in thieves.items():
+            gain = sum(run["gain"] for run in runs) / len(runs)
+            spans = [_span([run[key] for run in runs]) for key in ("within", "reached", "own_labels")]
+            taught = {"soft": "scores", "hard": "labels"}[labels]
+            lines.append(f"| {name} | {taught} | {gain:+.2f} | {' | '.join(spans)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _span(counts: list[int | None]) -> str:
+    """The least and the most of what seeds gave; one that never was seen comes last."""
+    ends = sorted({float("inf") if each is None else each for each in counts})
+    return " to ".join(
+        "not seen" if end == float("inf") else f"{end:.0f}" for end in dict.fromkeys((ends[0], ends[-1]))
+    )
+
+
+def roots_thieves() -> str:
+    """How many stolen rows an organisation of thieves has answered under each action of its own alarm."""
+    thieves = json.loads((RESULTS / "stealing_roots.json").read_text())["details"]["thieves"]
+    lines = [
+        "| theft | screen | accounts | `flag`: scores, in all | `coarsen` | `withhold` |",
+        "|---|---|---|---|---|---|",
+    ]
+    for share, found in thieves.items():
+        for screen, name in (("withholds", "answered"), ("only flags", "answered, monitors alone")):
+            for accounts, actions in found[name].items():
+                cells = [f"{each['fine']:,.0f}, {each['answered']:,.0f}" for each in actions.values()]
+                lines.append(f"| {float(share):.0%} | {screen} | {int(accounts):,} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def roots_clinics() -> str:
+    """What one stolen key costs the innocent accounts of its organisation, were its alarm to withhold."""
+    clinics = json.loads((RESULTS / "stealing_roots.json").read_text())["details"]["clinics"]
+    lines = [
+        "| the key's theft | accounts | alarm after queries, of draws never | "
+        "coarsened, withheld: 1 day | 3 days | 7 days | if it stops when withheld: 7 days |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for share, sizes in clinics.items():
+        for accounts, ends in sizes.items():
+            reached = ends["goes on"]["reached"]["withheld"]
+            when = "never" if reached["median"] is None else f"{reached['median']:.0f}"
+            costs = [*ends["goes on"]["innocent queries"].values(), ends["stops"]["innocent queries"]["7"]]
+            cells = [f"{each['coarsened']:.0%}, {each['withheld']:.0%}" for each in costs]
+            told = f"{when}, {reached['never']} of {reached['n']}"
+            lines.append(f"| {float(share):.0%} | {accounts} | {told} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def baselines() -> str:
     """Detectors that were published before: benign accounts that ever alarm, and queries until thieves are flagged."""
     detectors = json.loads((RESULTS / "stealing_baselines.json").read_text())["details"]["detectors"]

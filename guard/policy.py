@@ -185,10 +185,14 @@ class GatePolicy(_Section):
     person: beyond a quarter the model saves little of a list. `denied` is the largest share of rows that an attacker
     may make so: beyond a half he decides what is answered, though not how. Both are of all rows, plain or balanced over
     classes, and of each class.
+    `extraction_days` is for how many days the budget must keep a copy made from ordinary cases within
+    `extraction_gain`, which nothing else does: a year, after which states expire and risks are looked at again. It
+    bounds from below, for who waits a month only is no thief to speak of.
     """
 
     evasion_success: float = Field(default=0.2, gt=0, le=0.5)
     extraction_gain: float = Field(default=0.25, gt=0, le=0.5)
+    extraction_days: int = Field(default=365, ge=30, le=3650)
     membership_auc: float = Field(default=0.6, gt=0.5, le=0.75)
     membership_tpr: float = Field(default=0.1, gt=0, le=0.25)
     audit_ratio: float = Field(default=1.0, gt=0, le=1)
@@ -281,6 +285,7 @@ class Policy(_Section):
 _ADDED = {
     "release": ("pooled",),
     "gate": (
+        "extraction_days",
         "membership_tpr",
         "audit_ratio",
         "disclosure",
@@ -349,6 +354,7 @@ label_share = {p.budget.label_share!r}            # of each limit, kept for answ
 [gate]                       # what `medward validate` holds the guard to
 evasion_success = {p.gate.evasion_success!r}
 extraction_gain = {p.gate.extraction_gain!r}
+extraction_days = {p.gate.extraction_days!r}        # for which [budget] must keep a copy of ordinary cases within that
 membership_auc = {p.gate.membership_auc!r}
 membership_tpr = {p.gate.membership_tpr!r}         # of members named at 1 % false positives, for "no leak found"
 audit_ratio = {p.gate.audit_ratio!r}            # of the claimed epsilon that an audit may show

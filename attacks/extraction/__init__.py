@@ -8,6 +8,7 @@ from medward.attacks.extraction.copycat import CopyCat
 from medward.attacks.extraction.dfme import DFME
 from medward.attacks.extraction.disagreement import Disagreement
 from medward.attacks.extraction.head import Head, HeadAlgebra, recover_head
+from medward.attacks.extraction.in_domain import InDomainTheft
 from medward.attacks.extraction.jacobian import Jacobian
 from medward.attacks.extraction.knockoff import Knockoff, RandomPool
 from medward.attacks.extraction.recovery import Recovery
@@ -23,6 +24,7 @@ __all__ = [
     "Disagreement",
     "Head",
     "HeadAlgebra",
+    "InDomainTheft",
     "Jacobian",
     "Knockoff",
     "QueryChooser",

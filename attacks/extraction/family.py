@@ -2,76 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medward.attacks.base import Attack, AttackData, AttackResult
+from medward.attacks.extraction.cell import TheftCell
+from medward.attacks.extraction.in_domain import InDomainTheft
+from medward.attacks.extraction.in_domain_cell import ANSWERS_LEFT, in_domain_cell
 from medward.attacks.intervals import Interval, paired_difference, rate_interval, surviving_share
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
 from medward.attacks.validation.deployment import Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import Arm, Controls, Finding, Status
-from medward.attacks.validation.gate import ATTACKERS, NO_ROW, JudgedCell
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.opaque import Opaque
 
-EXTRACTION_GAIN = 0.05
-"""What the lower end of a gain must exceed before it is one."""
 ORDINARY = ("semi-supervised", "in-domain")
 """How the names of thefts begin whose thief asks about nothing but rows like the model's own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TheftCell(JudgedCell):
-    """A cell of a theft holds shares of the stolen gain; `undefended` is the gain itself.
-
-    `gains` is the agreement that a clone behind the guard gained over one that never saw the victim.
-    """
-
-    gains: Mapping[Arm, Interval] = field(default_factory=dict)
-
-    def on(self, arm: Arm) -> Self:
-        """With the gain of that arm alone."""
-        gains = {each: gain for each, gain in self.gains.items() if each == arm}
-        return replace(JudgedCell.on(self, arm), gains=gains)
-
-    def words(self, value: float) -> str:
-        """A share of the gain."""
-        return f"{value:.0%} of the stolen gain"
-
-    def too_weak(self) -> tuple[str, ...]:
-        """The clone must gain over one that never saw the model."""
-        if self.undefended is None:
-            return (NO_ROW,)
-        if self.undefended.low > EXTRACTION_GAIN:
-            return ()
-        return (
-            f"The clone gains too little over one that never saw the model: {self.undefended.low:.1%} of agreement at "
-            f"least, more than {EXTRACTION_GAIN:.0%} is needed.",
-        )
-
-    def passing(self, limit: float) -> tuple[str, ...]:
-        """What survives of a stolen gain is a ratio, and without a gain worth the name unguarded a ratio of noise.
-
-        Then the gain behind the guard must itself be one, and its lower end exceed the limit's share of all that the
-        undefended gain may be.
-        """
-        if not self.too_weak():
-            return JudgedCell.passing(self, limit)
-        most = 0.0 if self.undefended is None else max(0.0, self.undefended.high)
-        return tuple(
-            f"{ATTACKERS[arm]} passes the guard: the clone gains at least {gain.low:.1%} of agreement behind it, at "
-            f"most {most:.1%} without it; the bound is {self.words(limit)}."
-            for arm, gain in self.gains.items()
-            if gain.low > max(EXTRACTION_GAIN, limit * most)
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +60,15 @@ class Extraction:
         if isinstance(spec.task, Opaque):
             reason = f"The model {spec.rule}, so there is no answer that a copy could be compared by."
             return NotTested(reason=reason, status=Status.NOT_APPLICABLE)
-        return replace(shared.data, flags=(*shared.copied, *shared.tested))
+        craft, asked = shared.data.craft, shared.splits.get("train", shared.splits["test"])
+        if asked.labels is None:  # the model's own decisions stand in for labels there, which no thief has
+            craft = replace(craft, labels=None)
+        return replace(shared.data, craft=craft, flags=(*shared.copied, *shared.tested))
 
     def target(self, deployment: Deployment, arm: Arm, attack: Attack, data: AttackData) -> Target:
-        """The deployed model, or its guard."""
+        """The deployed model, or its guard, which a thief of ordinary cases asks for as long as the gate speaks of."""
+        if isinstance(attack, InDomainTheft) and arm != "undefended":
+            attack = attack.patient(len(data.craft), deployment.bundle.policy.gate.extraction_days)
         return queried_target(deployment, arm, attack)
 
     def achieved(self, result: AttackResult, seed: int) -> Interval | None:
@@ -119,17 +78,18 @@ class Extraction:
     def judge(self, runs: Runs) -> TheftCell:
         """The gain over a thief without a victim, and what survives of it."""
         bare = runs.results["undefended"]
-        return TheftCell(
-            undefended=_gained(bare, runs.seed),
-            guarded=self._surviving(runs, "guarded"),
-            adaptive=self._surviving(runs, "adaptive"),
-            baseline=rate_interval(bare.baseline) if bare.baseline is not None and len(bare.baseline) else None,
-            gains={
+        judged: Any = {
+            "undefended": _gained(bare, runs.seed),
+            "guarded": self._surviving(runs, "guarded"),
+            "adaptive": self._surviving(runs, "adaptive"),
+            "baseline": rate_interval(bare.baseline) if bare.baseline is not None and len(bare.baseline) else None,
+            "gains": {
                 arm: gain
                 for arm, result in runs.results.items()
                 if arm != "undefended" and (gain := _gained(result, runs.seed)) is not None
             },
-        )
+        }
+        return in_domain_cell(runs, **judged) if isinstance(runs.attack, InDomainTheft) else TheftCell(**judged)
 
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:
         """As declared: no thief needs the network."""
@@ -152,7 +112,8 @@ class Extraction:
             absent.append("A thief who only ever sends ordinary cases.")
         if all(threat.accounts == 1 for threat in threats):
             absent.append("Thieves with several accounts that work together.")
-        if all(threat.per_day is None for threat in threats):
+        patient = any(name.startswith(ANSWERS_LEFT) for finding in findings for name in finding.figures)
+        if not patient and all(threat.per_day is None for threat in threats):
             absent.append("Thieves who spread their queries over days.")
         return absent
 

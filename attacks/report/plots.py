@@ -22,7 +22,7 @@ from matplotlib import image as pictures
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from medward.attacks.base import ACCURACY, LABEL_F1, PER_CLASS
+from medward.attacks.base import ACCURACY, LABEL_F1, PER_CLASS, TABULATED
 from medward.attacks.families import find_family
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.family import CurvePlot
@@ -234,7 +234,7 @@ def _draw(axes: Any, finding: Finding, *, scale: float = 1.0, floor: float = 0.0
     for arm in ARMS:
         for name, (xs, ys) in finding.curves.get(arm, {}).items():
             own = not _is_baseline(name)
-            if PER_CLASS in name or LABEL_F1 in name or name.endswith(ACCURACY):
+            if PER_CLASS in name or LABEL_F1 in name or name.endswith((ACCURACY, TABULATED)):
                 continue
             if not own and arm != "undefended":
                 continue

@@ -155,7 +155,8 @@ def _advice(row: Remedy, finding: Finding, report: Report) -> Advice:
 def _with_said(command: str, report: Report) -> str:
     """The `command` with the options that were said of the validation, in the place of its own where it has them."""
     seed = {"seed": str(report.provenance.seed) if report.provenance.seed else None}
-    settings = {name: report.provenance.settings.get(name) for name in ("integer", "immutable", "output_key")}
+    names = ("integer", "immutable", "output_key", "traffic", "accounts")
+    settings = {name: report.provenance.settings.get(name) for name in names}
     said = {name: report.places.get(name) for name in ("before", "canaries", "manifest")} | settings | seed
     words = shlex.split(command)
     for name, value in said.items():

@@ -67,6 +67,10 @@ def print_findings(report: Report, console: Console) -> None:
             console.print(Text.assemble((finding.attack, "bold"), ": ", " ".join(finding.reasons)))
         elif finding.reasons and finding.reasons[0].startswith(BY_PROOF):
             console.print(Text.assemble((finding.attack, "bold"), ": ", finding.reasons[0]))
+    for finding in report.findings:
+        if finding.proposal:
+            console.print(Text.assemble((finding.attack, "bold"), " proposes for the policy:"))
+            console.print(Text(finding.proposal, "cyan"), soft_wrap=True)
     print_advice(report, console)
     if report.certificate is not None:
         console.print(Text(f"certificate: {certificate_sentence(report.certificate)}"))

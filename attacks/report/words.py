@@ -173,6 +173,8 @@ def change_text(interaction: Interaction, *, share: bool) -> str:
 def report_headline(report: Report) -> str:
     """The verdict in one sentence, which tells what the guard stopped from what found nothing without it either."""
     tested = [each for each in report.findings if each.status is not Status.NOT_APPLICABLE]
+    if not tested and any(each.undefended is not None for each in report.findings):
+        return "This policy has nothing that what was measured could be judged by."
     if not tested:
         return "Nothing could be tested with this data."
     told = [_outcome(each) for each in tested]

@@ -28,7 +28,8 @@ class Cause(StrEnum):
     interval of what the guard does to those who do nothing wrong lies across its bound. NEAR_BOUND: an attacker's does,
     so near that more rows may not decide. NOT_TESTED: the data had no rows for it.
     NO_ATTACK: no attack here is one on such a model. NOT_RUN: a quick look left it out.
-    NOT_APPLICABLE: there is nothing of the model to attack so. UNDECIDED: the sentences alone say why.
+    NOT_APPLICABLE: there is nothing of the model to attack so, or nothing in the policy that could be judged by it.
+    UNDECIDED: the sentences alone say why.
     """
 
     CONTRADICTED = "contradicted"
@@ -67,6 +68,8 @@ def find_causes(cell: JudgedCell, status: Status, limit: float, gate: GatePolicy
     """
     if status in GOOD:
         return ()
+    if status is Status.NOT_APPLICABLE:
+        return (Cause.NOT_APPLICABLE,)
     applies = _beside(cell, gate)
     if status is Status.BROKEN:
         applies = _breaking(cell, limit, gate) | applies

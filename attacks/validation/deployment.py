@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from medward.attacks.base import Attack
 from medward.attacks.target import Clock, Decide, Oracle, Target, guarded_oracle, open_oracle
 from medward.attacks.validation.finding import Arm
+from medward.attacks.validation.traffic import DeclaredTraffic
 from medward.attacks.validation.transcript import Transcripts
+from medward.guard.accounts.budget import Offers
 from medward.guard.accounts.stores import MemoryStore
+from medward.guard.answering import release_settings
 from medward.guard.bundle.folder import Bundle
 from medward.guard.certificate import PrivacyCertificate
 from medward.guard.certify.certifier import Certifier
@@ -17,6 +22,7 @@ from medward.guard.data.canaries import CanarySet
 from medward.guard.data.coin_flip import MembershipManifest
 from medward.guard.models.base import Model, WrappedModel
 from medward.guard.pipeline import Guard
+from medward.guard.tasks.base import offers
 from medward.guard.tasks.opaque import Opaque
 from medward.guard.types import Array, Ints
 
@@ -51,7 +57,8 @@ class Deployment:
     `network` is the deployed model as a torch module in eval mode, None for `no_network`'s reason. `before` is the
     model without its training-time defense, where there is one. `decide` reads the outputs of an opaque model; without
     it there is no decision that an attack could change. `privacy` is the certificate of its training, `manifest` and
-    `canaries` who was trained on by the coin, where there are any. `transcripts` are what its guard was asked already.
+    `canaries` who was trained on by the coin, where there are any. `traffic` is what the site said of its own.
+    `transcripts` are what its guard was asked already.
     """
 
     bundle: Bundle
@@ -62,6 +69,7 @@ class Deployment:
     privacy: PrivacyCertificate | None = None
     manifest: MembershipManifest | None = None
     canaries: CanarySet | None = None
+    traffic: DeclaredTraffic | None = None
     transcripts: Transcripts = field(default_factory=Transcripts, repr=False, compare=False)
 
     @property
@@ -72,6 +80,19 @@ class Deployment:
     def decided(self, outputs: Array) -> Ints:
         """The decisions ``(n,)`` on a model's outputs."""
         return (self.decide or self.bundle.model.spec.decide)(outputs)
+
+    def answer_prices(self, outputs: Array | None) -> Offers:
+        """The levels that an ordinary answer may leave at with their bits, finest first, as the guard charges them.
+
+        `outputs (n, ...)` are some of the model's; without any there are no prices.
+        """
+        if outputs is None or not len(outputs):
+            return ()
+        bundle, policy = self.bundle, self.bundle.policy
+        settings = release_settings(policy, bundle.profile.codebook, bundle.profile.pools)
+        found = offers(bundle.model.spec.task, np.asarray(outputs[:1]), policy.release.default, settings)
+        certifier = Certifier.of(bundle.bounds, policy, bundle.model.spec)
+        return found if certifier is None else tuple((each, bits + certifier.bits(each)) for each, bits in found)
 
     def before_claim(self, claim: str) -> ModelBefore | None:
         """The model before training brought what `claim` says; None where it brought no such thing."""

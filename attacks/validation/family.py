@@ -20,6 +20,8 @@ from medward.attacks.validation.finding import Arm, Controls, Finding, Status
 from medward.attacks.validation.gate import JudgedCell
 from medward.attacks.validation.record import Provenance
 from medward.attacks.validation.splits import SharedRows
+from medward.attacks.validation.traffic import DeclaredTraffic
+from medward.guard.accounts.budget import Offers
 from medward.guard.certificate import PrivacyCertificate
 from medward.guard.policy import GatePolicy, Policy
 from medward.guard.spec import ModelSpec
@@ -32,7 +34,8 @@ class Runs:
     `bare` is the result on the deployed model without its guard: the undefended one, unless that was on the model
     before training. `examined` are the results of the examinations that `held`, what the attack held, asks for, by
     name, and `control` that of the control on the undefended model, if it asked for one; `privacy` is the certificate
-    of the model's training, if it has one, and `policy` that of the deployment.
+    of the model's training, if it has one, and `policy` that of the deployment. `prices` are the levels that an answer
+    of it may leave at with their bits, finest first, and `traffic` is what the site said of its own.
     """
 
     attack: Attack
@@ -46,6 +49,8 @@ class Runs:
     control: AttackResult | None = None
     privacy: PrivacyCertificate | None = None
     policy: Policy | None = None
+    prices: Offers = ()
+    traffic: DeclaredTraffic | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,7 +132,8 @@ class Finding(_Record):
     `verdicts` are what the status would be by each arm behind the guard alone: by the attacker who does not know the
     guard, and by the one who does.
     `causes` are why the status is not a good one, as data (`attacks.validation.cause`), and `shortages` how many more
-    rows would settle it, by label ("" for rows of any); `accepted` says who lives with it.
+    rows would settle it, by label ("" for rows of any); `accepted` says who lives with it. `proposal` is a section of a
+    policy, in TOML, that the measurements come to.
     `curves` and `images` are what the report draws: arm -> name -> points, name -> rows of pixels (C, H, W)
     or values (D,).
     """
@@ -170,11 +171,12 @@ class Finding(_Record):
     causes: tuple[str, ...] = ()
     shortages: dict[str, int] = {}
     accepted: Acceptance | None = None
+    proposal: str = ""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
-        sparse = "directions", "measures", "figures", "verdicts", "hardened", "causes", "shortages", "accepted"
-        return _less(dump(self), *sparse)
+        told = "directions", "measures", "figures", "verdicts", "hardened"
+        return _less(dump(self), *told, "causes", "shortages", "accepted", "proposal")
 
 
 def _less(content: dict[str, object], *sparse: str) -> dict[str, object]:

@@ -51,7 +51,8 @@ class JudgedCell(ABC):
     certified answers that an attacker changed though bounds exclude it. `directions` are
     shares of rows that were changed one way, by name; they are reported, as `measures` and `figures` are (see
     `Finding`) and `notes`, sentences for the reader.
-    `guards` says whether it is the guard that is judged: what a training claims is judged without it.
+    `guards` says whether it is the guard that is judged: what a training claims is judged without it. `proposal` is a
+    section of a policy, in TOML, that the measurements come to.
     """
 
     guards: ClassVar[bool] = True
@@ -74,12 +75,17 @@ class JudgedCell(ABC):
     measures: Mapping[Arm, Mapping[str, Interval | None]] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    proposal: str = ""
 
     @property
     def compared(self) -> dict[Arm, Interval]:
         """The arms behind the guard that were judged, as they are compared with the bound."""
         arms: dict[Arm, Interval | None] = {"guarded": self.guarded, "adaptive": self.adaptive}
         return {arm: interval for arm, interval in arms.items() if interval is not None}
+
+    def unjudged(self) -> str:
+        """Why the policy has nothing that could be judged here, though it was measured; empty where it has."""
+        return ""
 
     @abstractmethod
     def words(self, value: float) -> str:
@@ -168,6 +174,8 @@ def judge_cell(
 ) -> tuple[Status, tuple[str, ...]]:
     """The status of one cell, whose family is held to `limit` on `arms`, and the reasons, in plain sentences."""
     flags = tuple(f"The evaluation is flagged: {flag}." for flag in cell.flags)
+    if said := cell.unjudged():
+        return Status.NOT_APPLICABLE, (said, *flags)
     weak, at_work = cell.too_weak(), cell.at_work(limit)
     if broken := (*cell.passing(limit), *_contradiction(cell), *_harm(cell, gate)):
         costly, unsettled = harm_doubts(cell, gate)

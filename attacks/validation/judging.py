@@ -77,6 +77,7 @@ def judge_attack(
             "directions": {arm: dict(found) for arm, found in cell.directions.items() if found},
             "measures": {arm: dict(found) for arm, found in cell.measures.items() if found},
             "figures": dict(cell.figures),
+            "proposal": cell.proposal,
             "curves": {arm: _curves(result) for arm, result in results.items() if result.curves},
             "images": {name: _pixels(image) for name, image in results["undefended"].images.items()},
         }

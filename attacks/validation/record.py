@@ -18,7 +18,10 @@ from medward.guard.policy import GatePolicy, Policy
 from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Modality
 
-SETTING_NAMES = ("integer", "immutable", "before", "output_key", "canaries", "manifest", "decide", "rows")
+SETTING_NAMES = (
+    *("integer", "immutable", "before", "output_key", "canaries", "manifest"),
+    *("decide", "rows", "traffic", "accounts"),
+)
 """What may be said of a validation besides its bundle, policy, data and seed."""
 
 

@@ -160,6 +160,7 @@ def run_validation(
                     unnamed,
                     _read_note(deployment),
                     _coin_note(deployment),
+                    *_unjudged_notes(findings),
                     *shortages,
                 ],
             )
@@ -203,6 +204,8 @@ def _settings(deployment: Deployment, plan: ValidationPlan) -> dict[str, str]:
         "manifest": deployment.manifest and deployment.manifest.digest,
         "decide": deployment.decide and value_name(deployment.decide),
         "rows": plan.rows and str(plan.rows),
+        "traffic": deployment.traffic and str(deployment.traffic.answers),
+        "accounts": deployment.traffic and str(deployment.traffic.accounts),
     }
     return {name: value for name, value in said.items() if value}
 
@@ -222,6 +225,15 @@ def _read_note(deployment: Deployment) -> str:
             "(--decide package:function)"
         )
     return "" if deployment.decide is None else f"what the model decides is read by {value_name(deployment.decide)}"
+
+
+def _unjudged_notes(findings: Sequence[Finding]) -> list[str]:
+    """What was measured and not judged, as the policy has nothing that could be judged by it."""
+    return [
+        f"{each.attack}: {each.reasons[0].removesuffix('.')}"
+        for each in findings
+        if each.status is Status.NOT_APPLICABLE and each.undefended is not None
+    ]
 
 
 def _coin_note(deployment: Deployment) -> str:

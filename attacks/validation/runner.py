@@ -119,6 +119,8 @@ class Runner:
                 control=controls[-1] if controls else None,
                 privacy=self._deployment.privacy,
                 policy=bundle.policy,
+                prices=self._deployment.answer_prices(data.outputs),
+                traffic=self._deployment.traffic,
             ),
             policy=bundle.policy,
             clean=clean,

@@ -166,6 +166,21 @@ def starved_level(budget: BudgetPolicy, prices: Offers) -> str:
     )
 
 
+def most_answers(budget: BudgetPolicy, bits: float, days: int, *, organisation: bool = False) -> float:
+    """The most new answers of `bits` bits each that leave within `days` UTC days; infinite without a limit.
+
+    For one account, or for all accounts of an `organisation` together, however many there are. Guarantee: `Leakage`
+    gives out no more on any `days` days of a clock that only goes forward. With the bits of the cheapest level it holds
+    for answers of every level, for who is told labels only pays for labels only.
+    """
+    price = math.ceil(bits * UNIT)
+    factor = budget.parents if organisation else 1.0
+    if not budget.limited or not factor or not price:
+        return math.inf
+    a_day, in_all = (math.floor(limit * factor * UNIT) // price for limit in (budget.daily_bits, budget.total_bits))
+    return min(days * a_day if budget.daily_bits else math.inf, in_all if budget.total_bits else math.inf)
+
+
 def price_words(bits: float) -> str:
     """A price as it is charged, in whole thousandths of a bit, rounded up."""
     return f"{math.ceil(bits * UNIT) / UNIT:,.3f}"

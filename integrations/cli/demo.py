@@ -108,7 +108,11 @@ def accepted_theft(report: Report) -> tuple[Waiver, ...]:
 
 
 def _thefts(report: Report) -> tuple[Finding, ...]:
-    return tuple(finding for finding in report.findings if finding.family == "extraction")
+    """Those that are judged: without a budget nothing stands in the way of one with ordinary cases, and none is."""
+    from medward.attacks.validation.finding import Status
+
+    thefts = (finding for finding in report.findings if finding.family == "extraction")
+    return tuple(finding for finding in thefts if finding.status is not Status.NOT_APPLICABLE)
 
 
 def copy_words(finding: Finding) -> str:

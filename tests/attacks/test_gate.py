@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from medward.attacks.evasion.cell import EvasionCell
 from medward.attacks.evasion.class_shares import EMPTIED, empties_class
-from medward.attacks.extraction.family import TheftCell
+from medward.attacks.extraction.cell import TheftCell
 from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
 from medward.attacks.membership.cell import MembershipCell, leak_interval

@@ -222,7 +222,11 @@ def test_the_terminal_table_names_every_attack_and_the_verdict(report):
     ],
 )
 def test_the_headline_counts_each_status_apart(report, statuses, said):
-    findings = tuple(report.findings[0].model_copy(update={"status": Status[status]}) for status in statuses.split())
+    arms = {"NOT_APPLICABLE": {"undefended": None}}
+    findings = tuple(
+        report.findings[0].model_copy(update={"status": Status[status], **arms.get(status, {})})
+        for status in statuses.split()
+    )
     assert report_headline(report.model_copy(update={"findings": findings})) == said
 
 
@@ -303,7 +307,7 @@ def test_what_each_class_attains_is_said_below_the_plot_and_is_no_line_of_it(rep
 ALONE = ThreatModel(access=Access.SCORES, queries=10)
 
 
-def judged(name, family, threat=ALONE, knowing=ALONE):
+def judged(name, family, threat=ALONE, knowing=ALONE, figures=None):
     """A finding as `untested_sentences` reads it."""
     arm = Interval(0.9, 0.8, 1.0, 50)
     return Finding.model_construct(
@@ -316,6 +320,7 @@ def judged(name, family, threat=ALONE, knowing=ALONE):
         adaptive=arm,
         adaptive_name=f"{name}+",
         adaptive_threat=knowing,
+        figures=figures or {},
     )
 
 
@@ -328,12 +333,13 @@ def judged(name, family, threat=ALONE, knowing=ALONE):
             {"knowing": replace(ALONE, accounts=1)},
         ),
         ("spread their queries over days", {"threat": replace(ALONE, per_day=20.0)}, {"threat": ALONE}),
+        ("spread their queries over days", {"figures": {"answers that left, guarded": 9.0}}, {"figures": {}}),
         ("only ever sends ordinary cases", {"name": "semi-supervised-hard"}, {"name": "knockoff-soft"}),
     ],
 )
 def test_a_thief_who_was_tried_is_not_listed_as_untested(report, sentence, tested, not_tested):
-    def listed(name="knockoff-soft", threat=ALONE, knowing=ALONE):
-        found = judged(name, "extraction", threat, knowing)
+    def listed(name="knockoff-soft", threat=ALONE, knowing=ALONE, figures=None):
+        found = judged(name, "extraction", threat, knowing, figures)
         return " ".join(untested_sentences(report.model_copy(update={"findings": (found,)})))
 
     assert sentence not in listed(**tested)

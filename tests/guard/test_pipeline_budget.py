@@ -67,6 +67,57 @@ def test_a_retry_is_answered_though_the_budget_is_spent(make_guard):
     assert ask(guard, ROWS[:20]).levels[-1] is Level.WITHHELD
 
 
+LABEL = 1.585  # bits of one of three classes, as charged
+
+
+def answered(guard, rows, who):
+    return sum(level < Level.WITHHELD for level in ask(guard, rows, who).levels)
+
+
+ONE_NAME = [("Klinik K\u00f6ln", "key"), ("Klinik Ko\u0308ln", "KEY"), (" klinik\u2003k\u00d6ln ", "\uff4bey")]
+
+
+def test_another_spelling_of_a_name_is_no_new_account(make_guard):
+    guard = make_guard(policy(release={"level": "label"}, budget={"total_bits": 16.1 * LABEL, "parents": 1}))
+    spent = [answered(guard, ROWS[10 * i : 10 * i + 10], who) for i, who in enumerate(ONE_NAME)]
+    assert spent == [10, 6, 0]
+
+
+@pytest.mark.parametrize("parents", [1, 2.5, 0])
+def test_new_accounts_of_an_organisation_get_what_it_has_left_and_new_organisations_anything(make_guard, parents):
+    guard = make_guard(policy(release={"level": "label"}, budget={"total_bits": 4.1 * LABEL, "parents": parents}))
+    told = [answered(guard, ROWS[4 * i : 4 * i + 4], ("hospital-a", f"key-{i}")) for i in range(6)]
+    assert sum(told) == (4 * parents if parents else 24)
+    assert answered(guard, ROWS[40:50], ("hospital-b", "key-0")) == 4, "what creates organisations must cost something"
+    assert answered(guard, ROWS[50:], ("key-9",)) == 4, "an account without a parent is an organisation of its own"
+
+
+def test_an_organisation_that_asks_itself_has_spent_what_its_accounts_have(make_guard):
+    guard = make_guard(policy(release={"level": "label"}, budget={"total_bits": 4.1 * LABEL, "parents": 2}))
+    assert sum(answered(guard, ROWS[4 * i : 4 * i + 4], ("hospital-a", f"key-{i}")) for i in range(2)) == 8
+    assert answered(guard, ROWS[20:30], ("hospital-a",)) == 0
+
+
+def test_clocks_that_jump_give_a_day_no_second_limit_and_nothing_in_all(make_guard):
+    day = [10.0]
+    budget = {"daily_bits": 4.1 * LABEL, "total_bits": 20.1 * LABEL}
+    guard = make_guard(policy(release={"level": "label"}, budget=budget))
+    guard = dataclasses.replace(guard, clock=lambda: day[0] * 86400)
+    told = {}
+    for turn, now in enumerate((10.0, 11.0, 10.5, 9.0, 11.5, 10.9, 2000.0, 11.2, 12.0, 13.0, 14.0)):
+        day[0] = now
+        rows = np.random.default_rng(turn).normal(size=(9, 3)).astype(np.float32)
+        told[int(now)] = told.get(int(now), 0) + answered(guard, rows, WHO)
+    assert told == {10: 4, 11: 4, 9: 0, 2000: 4, 12: 4, 13: 4, 14: 0}
+
+
+def test_a_loop_of_more_than_are_remembered_pays_every_time_and_tells_nothing_for_less(make_guard):
+    guard = make_guard(policy(release={"level": "label"}, budget={"total_bits": 40.1 * LABEL}))
+    passes = [answered(guard, ROWS[:most], WHO) for most in (16, 16, 17, 17)]
+    assert passes == [16, 16, 17, 17]
+    assert guard.store.get("hospital-a/key-17//leakage")["total"] == 1585 * (16 + 0 + 1 + 17)
+
+
 @pytest.mark.parametrize(("on_error", "level"), [("withhold", Level.WITHHELD), ("flag", Level.ROUNDED)])
 def test_a_store_without_budgets_is_handled_as_the_site_chose(make_guard, on_error, level):
     class NoBudgets(MemoryStore):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from medward.attacks.validation.finding import Finding
+from medward.attacks.validation.finding import Finding, Status
 from medward.guard.errors import MedwardError
 from medward.integrations.cli.demo import DAYS, accepted_theft, copy_words
 
@@ -14,9 +14,9 @@ class Judged:
         self.findings = findings
 
 
-def finding(attack, family, agreed):
+def finding(attack, family, agreed, status=Status.BROKEN):
     curves = {"adaptive": {"clone": ((125.0, 250.0, 500.0), tuple(agreed))}} if agreed else {}
-    return Finding.model_construct(attack=attack, family=family, curves=curves)
+    return Finding.model_construct(attack=attack, family=family, curves=curves, status=status)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,8 @@ def finding(attack, family, agreed):
 )
 def test_a_theft_is_accepted_by_the_answers_that_it_took_before_hardening(agreed, said):
     theft = finding("knockoff-soft", "extraction", agreed)
-    found = accepted_theft(Judged(theft, finding("pgd", "evasion", ())))
+    unjudged = finding("in-domain-soft", "extraction", agreed, Status.NOT_APPLICABLE)
+    found = accepted_theft(Judged(theft, unjudged, finding("pgd", "evasion", ())))
     assert [each.attack for each in found] == ["knockoff-soft"], "nothing else is accepted"
     assert found[0].reason.endswith(f"; of the model before hardening the copy {said}")
     assert copy_words(theft) == said, "as it is told of the deployed one"
