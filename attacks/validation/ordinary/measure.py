@@ -1,0 +1,159 @@
+"""What a guard makes of ordinary behaviour: how many accounts are ever coarsened or withheld, and which part did it.
+
+Everything that is sent is looked at once; then every account's monitors take what they see of it in the account's own
+order, as the deployed step does (`AccountMonitors.watch`). The screen of single inputs is counted on what is sent. A
+thief's stream goes the same way, so that a guard that sees nothing can't pass for one that forgives.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from medward.attacks.intervals import rate_interval
+from medward.attacks.validation.finding import OrdinaryCost
+from medward.attacks.validation.ordinary.behaviour import (
+    Streams,
+    StreamSettings,
+    Traffic,
+    random_visits,
+)
+from medward.attacks.validation.ordinary.suite import suited_behaviours
+from medward.guard.accounts.monitors import AccountMonitors, observe_batch
+from medward.guard.data.split import Split
+from medward.guard.models.base import Model
+from medward.guard.monitors.strangeness import STRANGENESS
+from medward.guard.policy import Policy
+from medward.guard.profile import Profile, judged_batches
+from medward.guard.request import keyed_digests
+from medward.guard.statistics.strata import decided_classes
+from medward.guard.tasks.classification import Classification
+from medward.guard.types import Action, Array, Ints
+
+THIEF = "for comparison: a thief without data of the task"
+_TRAFFIC_ROWS = 1000
+"""Rows of the traffic at most; rare classes need many, and as they are they are looked at once for all behaviours."""
+_BLOCK = 10
+"""Single queries that are stepped through together; alarms last, so it only says when to stop."""
+_SHARE = "share:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """Watched is what became of one account: the strictest action, and the parts' shares of the wealth at the first."""
+
+    action: Action
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedGuard:
+    """A watched guard is what judges streams: model, policy and profile as deployed, and the monitors of an account."""
+
+    model: Model
+    policy: Policy
+    profile: Profile
+    monitors: AccountMonitors
+
+    @classmethod
+    def of(cls, model: Model, policy: Policy, profile: Profile) -> WatchedGuard:
+        """The monitors of an account without parents."""
+        return cls(model=model, policy=policy, profile=profile, monitors=AccountMonitors.of(policy, profile, 1))
+
+    def see(self, rows: Array) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What the parts see of ``rows (m, *shape)`` and the names of these. Raises what a part fails with."""
+        sight, failed = observe_batch(self.policy, self.profile, rows, judged_batches(self.model, rows)[0])
+        for error in failed.values():
+            raise error
+        return sight, keyed_digests(rows, b"")
+
+    def follow(self, sight: Mapping[str, Any], digests: Sequence[str], order: Ints, batch: int) -> Watched:
+        """One account that asks rows in an `order`, to the end or until it is withheld."""
+        state, action, shares = None, Action.ALLOW, dict[str, float]()
+        step = max(batch, _BLOCK // batch * batch)
+        for start in range(0, len(order), step):
+            rows = order[start : start + step].tolist()
+            seen = {part: [column[row] for row in rows] for part, column in sight.items()}
+            state, (_, verdict, _) = self.monitors.watch([digests[row] for row in rows], seen, state)
+            if action < Action.COARSEN <= verdict.action:
+                shares = {
+                    name.removeprefix(_SHARE): share
+                    for name, share in verdict.evidence.items()
+                    if name.startswith(_SHARE)
+                }
+            action = max(action, verdict.action)
+            if action is Action.WITHHOLD:
+                break
+        return Watched(action=action, shares=shares)
+
+
+def measure_ordinary(
+    model: Model,
+    policy: Policy,
+    profile: Profile,
+    split: Split,
+    *,
+    seed: int,
+    settings: StreamSettings | None = None,
+    pool: Array | None = None,
+) -> tuple[OrdinaryCost, ...]:
+    """What each behaviour costs that rows of `split` can show, and last what a thief who asks `pool` is met with."""
+    settings, guard = settings or StreamSettings(), WatchedGuard.of(model, policy, profile)
+    traffic = benign_traffic(model, split, seed)
+    known = guard.see(traffic.inputs)
+    found = []
+    for number, behaviour in enumerate(suited_behaviours(traffic)):
+        streams = behaviour.streams(traffic, np.random.default_rng([seed, number]), settings)
+        seen = known if streams.rows is traffic.inputs else guard.see(streams.rows)
+        found.append(
+            ordinary_cost(guard, streams, seen, behaviour.name, behaviour.group, behaviour.forgiven, behaviour.remedy)
+        )
+    if pool is not None:
+        rng, some = np.random.default_rng([seed, len(found)]), pool[: settings.rows]
+        orders = tuple(random_visits(len(some), rng, settings) for _ in range(settings.accounts))
+        found.append(ordinary_cost(guard, Streams(rows=some, orders=orders), guard.see(some), THIEF, "theft", False))
+    return tuple(found)
+
+
+def ordinary_cost(
+    guard: WatchedGuard,
+    streams: Streams,
+    seen: tuple[Mapping[str, Any], Sequence[str]],
+    behaviour: str,
+    group: str,
+    forgiven: bool,
+    remedy: str = "",
+) -> OrdinaryCost:
+    """What accounts that ask `streams` meet, of whose rows `seen` is what the parts see and their names."""
+    sight, digests = seen
+    watched = [guard.follow(sight, digests, order, streams.batch) for order in streams.orders]
+    asked = np.unique(np.concatenate(streams.orders))
+    strange = np.asarray(sight[STRANGENESS])[asked] > guard.profile.screen_cut(guard.policy.screen.rate)
+    shares: dict[str, list[float]] = defaultdict(list)
+    for account in watched:
+        for part, share in account.shares.items():
+            shares[part].append(share)
+    return OrdinaryCost(
+        behaviour=behaviour,
+        group=group,
+        forgiven=forgiven,
+        remedy=remedy,
+        acted=rate_interval([account.action >= Action.COARSEN for account in watched]),
+        withheld=rate_interval([account.action >= Action.WITHHOLD for account in watched]),
+        screened=rate_interval(strange),
+        parts={part: round(float(np.mean(each)), 3) for part, each in shares.items()},
+    )
+
+
+def benign_traffic(model: Model, split: Split, seed: int) -> Traffic:
+    """Rows of `split` in random order, `_TRAFFIC_ROWS` at most, with classes as labelled or else as decided."""
+    spec = model.spec
+    rows = np.random.default_rng(seed).permutation(len(split))[:_TRAFFIC_ROWS]
+    inputs = split.inputs[rows]
+    labelled = split.labels is not None and isinstance(spec.task, Classification)
+    classes = split.labels[rows] if labelled else decided_classes(judged_batches(model, inputs)[0])
+    return Traffic.of(inputs, np.asarray(classes, np.int64), spec.modality, spec.low, spec.high)
