@@ -17,6 +17,8 @@ from medward.guard.types import Array, Ints
 _SET_SIZES = (5, 17, 25, 50)
 """Inputs of a fixed set: an acceptance test, a daily check, a teaching set."""
 _DAILY_BATCHES = (17, 25)
+LOOPED_INPUTS = sum(_SET_SIZES) + sum(_DAILY_BATCHES)
+"""Inputs of all fixed sets together, each sent once a round."""
 _STORM = 50
 """How often a client that gets no answer in time asks for one row again."""
 _RETRIED, _RETRIES = 0.1, 5.0

@@ -9,34 +9,42 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from medward.attacks.intervals import rate_interval
 from medward.attacks.validation.finding import OrdinaryCost
+from medward.attacks.validation.journal import Journal
 from medward.attacks.validation.ordinary.behaviour import (
     Streams,
     StreamSettings,
     Traffic,
     random_visits,
 )
-from medward.attacks.validation.ordinary.suite import suited_behaviours
+from medward.attacks.validation.ordinary.loops import LOOPED_INPUTS
+from medward.attacks.validation.ordinary.suite import BEHAVIOURS, suited_behaviours
 from medward.guard.accounts.monitors import AccountMonitors, observe_batch
+from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split
 from medward.guard.models.base import Model
 from medward.guard.monitors.strangeness import STRANGENESS
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, judged_batches
 from medward.guard.request import keyed_digests
+from medward.guard.spec import ModelSpec
 from medward.guard.statistics.strata import decided_classes
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Action, Array, Ints
 
 THIEF = "for comparison: a thief without data of the task"
 _TRAFFIC_ROWS = 1000
 """Rows of the traffic at most; rare classes need many, and as they are they are looked at once for all behaviours."""
+FULL_LOOK = StreamSettings()
+QUICK_LOOK = StreamSettings(accounts=5, queries=50, rounds=10, rows=50)
+"""Of a quick look, and of models that write, of whom every row takes long to look at."""
 _BLOCK = 10
 """Single queries that are stepped through together; alarms last, so it only says when to stop."""
 _SHARE = "share:"
@@ -91,6 +99,34 @@ class WatchedGuard:
         return Watched(action=action, shares=shares)
 
 
+def stream_settings(spec: ModelSpec, *, quick: bool) -> StreamSettings:
+    """How much a validation of such a model looks at."""
+    return QUICK_LOOK if quick or isinstance(spec.task, WrittenReport) else FULL_LOOK
+
+
+def planned_work(spec: ModelSpec, settings: StreamSettings) -> tuple[int, int]:
+    """How many rows are looked at, and how many queries of accounts are stepped through, at most and about."""
+    suited = sum(spec.modality in each.modalities for each in BEHAVIOURS)
+    queries = settings.accounts * (suited * settings.queries + settings.rounds * LOOPED_INPUTS)
+    return _TRAFFIC_ROWS + suited * settings.rows, queries
+
+
+def recalled_ordinary(
+    bundle: Bundle, split: Split, pool: Array | None, journal: Journal, names: Mapping[str, Any], *, quick: bool
+) -> tuple[tuple[OrdinaryCost, ...], bool]:
+    """What ordinary behaviour costs accounts of `bundle`, and whether `journal` had it; `names` name the validation."""
+    model, settings = bundle.model, stream_settings(bundle.model.spec, quick=quick)
+
+    def measure() -> list[dict[str, Any]]:
+        costs = measure_ordinary(
+            model, bundle.policy, bundle.profile, split, seed=int(names["seed"]), settings=settings, pool=pool
+        )
+        return [cost.model_dump(mode="json") for cost in costs]
+
+    kept, recalled = journal.once({**names, "run": "ordinary", "streams": asdict(settings)}, measure)
+    return tuple(OrdinaryCost.model_validate(each) for each in kept), recalled
+
+
 def measure_ordinary(
     model: Model,
     policy: Policy,
@@ -102,7 +138,7 @@ def measure_ordinary(
     pool: Array | None = None,
 ) -> tuple[OrdinaryCost, ...]:
     """What each behaviour costs that rows of `split` can show, and last what a thief who asks `pool` is met with."""
-    settings, guard = settings or StreamSettings(), WatchedGuard.of(model, policy, profile)
+    settings, guard = settings or FULL_LOOK, WatchedGuard.of(model, policy, profile)
     traffic = benign_traffic(model, split, seed)
     known = guard.see(traffic.inputs)
     found = []
@@ -154,6 +190,8 @@ def benign_traffic(model: Model, split: Split, seed: int) -> Traffic:
     spec = model.spec
     rows = np.random.default_rng(seed).permutation(len(split))[:_TRAFFIC_ROWS]
     inputs = split.inputs[rows]
-    labelled = split.labels is not None and isinstance(spec.task, Classification)
-    classes = split.labels[rows] if labelled else decided_classes(judged_batches(model, inputs)[0])
+    if split.labels is not None and isinstance(spec.task, Classification):
+        classes = split.labels[rows]
+    else:
+        classes = decided_classes(judged_batches(model, inputs)[0])
     return Traffic.of(inputs, np.asarray(classes, np.int64), spec.modality, spec.low, spec.high)
