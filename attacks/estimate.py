@@ -29,7 +29,7 @@ from medward.attacks.membership.shadow_attack import ShadowAttack
 from medward.attacks.validation.clean_cost import ACCOUNTS, CLEAN_QUERIES, LATENCY_PAIRS
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import ARMS
-from medward.attacks.validation.ordinary.measure import planned_work, stream_settings
+from medward.attacks.validation.ordinary.measure import planned_work, visit_settings
 from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.splits import FEWEST_ROWS, TEST
 from medward.guard.data.split import Split, conform_inputs, tell_writing
@@ -120,7 +120,7 @@ def plan_validation(
     remembered = isinstance(deployment.bundle.model, HuggingFaceReportModel)
     measured = [splits["holdout"], test] if "holdout" in splits else [test]
     clean = clean_seconds(units, *map(len, measured), remembered=remembered)
-    clean += ordinary_seconds(units, *planned_work(spec, stream_settings(spec, quick=quick)))
+    clean += ordinary_seconds(units, *planned_work(spec, visit_settings(spec, quick=quick)))
     if not quick:
         return ValidationPlan(told=f"{duration_text(clean + sum(planned.values()))} for {len(planned)} attacks")
     families = {attack.name: attack.family for attack in attacks if planned[attack.name]}  # else its family says why

@@ -22,7 +22,7 @@ DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs"
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
-REPORTS = "render_reports"
+ORDINARY, REPORTS = "render_ordinary", "render_reports"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -311,6 +311,9 @@ TABLES = {
     "report_theft_guarded": lambda: beside(REPORTS).theft_guarded(),
     "report_evasion": lambda: beside(REPORTS).evasion(),
     "report_evasion_guarded": lambda: beside(REPORTS).evasion_guarded(),
+    "ordinary_accounts": lambda: beside(ORDINARY).accounts(),
+    "ordinary_thieves": lambda: beside(ORDINARY).thieves(),
+    "ordinary_remedies": lambda: beside(ORDINARY).remedies(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

@@ -65,7 +65,7 @@ def _few_ordinary_accounts():
         with contextlib.suppress(ImportError):  # where nothing is validated
             measure = importlib.import_module("medward.attacks.validation.ordinary.measure")
             behaviour = importlib.import_module("medward.attacks.validation.ordinary.behaviour")
-            few = behaviour.StreamSettings(accounts=2, queries=5, rounds=2, rows=5)
+            few = behaviour.VisitSettings(accounts=2, queries=5, rounds=2, rows=5)
             patch.setattr(measure, "FULL_LOOK", few)
             patch.setattr(measure, "QUICK_LOOK", few)
         yield

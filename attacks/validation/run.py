@@ -121,7 +121,12 @@ def run_validation(
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
         bar.begin("ordinary behaviour")
         ordinary, recalled = recalled_ordinary(
-            bundle, fitted.get("holdout", fitted["test"]), shared.data.pool, journal, runner.names, quick=plan.quick
+            bundle,
+            fitted.get("holdout", fitted["test"]),
+            shared.data.pool,
+            journal,
+            runner.names,
+            quick=plan.rows is not None,
         )
         clean = clean.model_copy(update={"ordinary": ordinary})
         bar.done("ordinary behaviour", told_ordinary(ordinary, policy.gate.ordinary_alarms), recalled=recalled)

@@ -17,7 +17,7 @@ from medward.attacks.report.table import print_findings
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import OrdinaryCost, Status
 from medward.attacks.validation.ordinary import measure as module
-from medward.attacks.validation.ordinary.behaviour import Streams, StreamSettings, Traffic
+from medward.attacks.validation.ordinary.behaviour import Traffic, Visits, VisitSettings
 from medward.attacks.validation.ordinary.measure import (
     THIEF,
     WatchedGuard,
@@ -33,8 +33,8 @@ from medward.attacks.validation.run import run_validation
 from medward.guard.policy import MonitorPolicy, Policy, Rung
 from medward.guard.types import Action, Query
 
-SETTINGS = StreamSettings(accounts=4, queries=50, rounds=2, rows=50)
-FEW = StreamSettings(accounts=2, queries=20, rounds=1, rows=20)
+SETTINGS = VisitSettings(accounts=4, queries=50, rounds=2, rows=50)
+FEW = VisitSettings(accounts=2, queries=20, rounds=1, rows=20)
 NOISE = np.random.default_rng(5).uniform(-6, 6, (100, 6)).astype(np.float32)
 
 
@@ -129,7 +129,7 @@ def test_the_screen_is_counted_once_for_every_row_that_is_sent(bundle):
     watch = WatchedGuard.of(bundle.model, bundle.policy, bundle.profile)
     sent = np.concatenate([SPLITS["holdout"].inputs[:5], NOISE[:5] * 4])
     orders = (np.repeat(np.arange(10), 9), np.arange(5, 10))
-    cost = ordinary_cost(watch, Streams(rows=sent, orders=orders), watch.see(sent), "x", "y", True)
+    cost = ordinary_cost(watch, Visits(rows=sent, orders=orders), watch.see(sent), "x", "y", True)
     assert (cost.screened.n, cost.screened.value) == (10, 0.5)
 
 
@@ -267,7 +267,7 @@ def test_its_time_is_planned():
     looked, stepped = planned_work(Linear.spec, SETTINGS)
     assert looked > SETTINGS.rows
     traffic = benign_traffic(Linear(), rows(200, 8), 0)
-    orders = [each.streams(traffic, np.random.default_rng(0), SETTINGS).orders for each in suited_behaviours(traffic)]
+    orders = [each.visits(traffic, np.random.default_rng(0), SETTINGS).orders for each in suited_behaviours(traffic)]
     assert 0.5 < sum(len(order) for each in orders for order in each) / stepped < 1.5
     units = UnitSeconds(answer=1e-4, guard=1e-3, network=0, learn=0)
     assert ordinary_seconds(units, looked, stepped) > ordinary_seconds(units, looked, stepped // 2) > 0

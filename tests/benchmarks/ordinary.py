@@ -26,7 +26,7 @@ from stealing.asked import finished, named, sources_of
 from medward import guard
 from medward.attacks.benchmarks.datasets.natural import pool_for
 from medward.attacks.validation import ordinary
-from medward.attacks.validation.ordinary.behaviour import StreamSettings
+from medward.attacks.validation.ordinary.behaviour import VisitSettings
 from medward.attacks.validation.ordinary.measure import WatchedGuard, measure_ordinary
 from medward.attacks.validation.ordinary.suite import BEHAVIOURS
 from medward.guard.data.split import Split
@@ -39,7 +39,7 @@ POLICY = Policy(on_error="withhold")
 SUBJECTS = (*watched.TASKS, "blood", *table_subjects.TABLES)
 BLOOD_ROWS = 1000
 DRAWS = int(os.environ.get("MEDWARD_ORDINARY_DRAWS", "15"))
-SETTINGS = StreamSettings(accounts=20, queries=150, rounds=20, rows=300)
+SETTINGS = VisitSettings(accounts=20, queries=150, rounds=20, rows=300)
 GROUPS = ("loops", "retries", "specialists", "overlays", "resampling")
 FIRST_PHANTOMS = "5 phantoms, then patients"
 MOST = 0.01

@@ -1,7 +1,7 @@
 """What an ordinary behaviour is: a row of the table `suite.BEHAVIOURS`, made of pure functions.
 
 A behaviour says which of a hospital's rows an account sends, changed how and in which order. Everything that accounts
-send is made once (`Streams.rows`), for a guard to look at once, and each account is an order of these.
+send is made once (`Visits.rows`), for a guard to look at once, and each account is an order of these.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ _SMALLEST_SIDE = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamSettings:
-    """Stream settings are how many `accounts` behave so, how many `queries` each asks, and how many `rounds` of a loop.
+class VisitSettings:
+    """Visit settings are how many `accounts` behave so, how many `queries` each asks, and how many `rounds` of a loop.
 
     Of `rows` at most changed ones are made, as each is looked at.
     """
@@ -78,16 +78,16 @@ class StreamSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Streams:
-    """Streams are what accounts ask: `orders`, one each, index the ``rows (m, *shape)``; `batch` go in one query."""
+class Visits:
+    """Visits are what accounts ask: `orders`, one each, index the ``rows (m, *shape)``; `batch` go in one query."""
 
     rows: Array
     orders: tuple[Ints, ...]
     batch: int = 1
 
 
-MakeStreams = Callable[[Traffic, np.random.Generator, StreamSettings], Streams]
-Order = Callable[[Ints, np.random.Generator, StreamSettings], Ints]
+MakeVisits = Callable[[Traffic, np.random.Generator, VisitSettings], Visits]
+Order = Callable[[Ints, np.random.Generator, VisitSettings], Ints]
 """From the classes ``(n,)`` of all rows to the rows that one account asks, one after the other."""
 Change = Callable[[Traffic, Array], Array]
 """From rows to the same number of rows as they are sent."""
@@ -105,7 +105,7 @@ class Behaviour:
 
     name: str
     group: str
-    streams: MakeStreams
+    visits: MakeVisits
     forgiven: bool
     remedy: str = ""
     modalities: tuple[Modality, ...] = _BOTH
@@ -120,36 +120,36 @@ class Behaviour:
         return traffic.modality in self.modalities and (traffic.flat or not self.flat)
 
 
-def asked_in_order(order: Order, *, batch: int = 1) -> MakeStreams:
+def asked_in_order(order: Order, *, batch: int = 1) -> MakeVisits:
     """Rows as they are, in an `order`."""
 
-    def make(traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+    def make(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
         orders = tuple(order(traffic.classes, rng, settings) for _ in range(settings.accounts))
-        return Streams(rows=traffic.inputs, orders=orders, batch=batch)
+        return Visits(rows=traffic.inputs, orders=orders, batch=batch)
 
     return make
 
 
-def changed_alike(change: Change) -> MakeStreams:
+def changed_alike(change: Change) -> MakeVisits:
     """Every row changed alike, each once."""
     return changed_by_chance(lambda traffic, rows, _: change(traffic, rows), versions=1)
 
 
-def changed_by_chance(change: DrawnChange, *, versions: int) -> MakeStreams:
+def changed_by_chance(change: DrawnChange, *, versions: int) -> MakeVisits:
     """Every row changed, each once; of several `versions` of the change, drawn anew, an account has one."""
 
-    def make(traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+    def make(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
         some = traffic.inputs[: settings.rows]
         sent = [change(traffic, some, rng) for _ in range(versions)]
         orders = [
             random_visits(len(some), rng, settings) + len(some) * (account % versions)
             for account in range(settings.accounts)
         ]
-        return Streams(rows=np.concatenate(sent), orders=tuple(orders))
+        return Visits(rows=np.concatenate(sent), orders=tuple(orders))
 
     return make
 
 
-def random_visits(rows: int | Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def random_visits(rows: int | Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """Some of `rows` (or of so many), each once, in random order: as many as an account asks, or all there are."""
     return rng.permutation(rows)[: settings.queries]

@@ -53,9 +53,7 @@ def resized_images(images: Array, size: tuple[int, ...], kernel: str) -> Array:
 
 GEOMETRY = (
     *(
-        Behaviour(
-            name=name, group=group, streams=changed_alike(change), forgiven=True, modalities=("image",), flat=True
-        )
+        Behaviour(name=name, group=group, visits=changed_alike(change), forgiven=True, modalities=("image",), flat=True)
         for name, group, change in (
             ("bilinear, up and down", "resampling", partial(resampled_back, _UP, "bilinear")),
             ("bilinear, down and up", "resampling", partial(resampled_back, _DOWN, "bilinear")),
@@ -68,7 +66,7 @@ GEOMETRY = (
         Behaviour(
             name=name,
             group="geometry",
-            streams=changed_alike(change),
+            visits=changed_alike(change),
             forgiven=False,
             remedy=remedy,
             modalities=("image",),

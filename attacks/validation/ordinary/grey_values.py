@@ -85,7 +85,7 @@ GREY_VALUES = (
         Behaviour(
             name=name,
             group=group,
-            streams=changed_alike(change),
+            visits=changed_alike(change),
             forgiven=True,
             modalities=("image",),
             flat=True,
@@ -100,7 +100,7 @@ GREY_VALUES = (
     Behaviour(
         name="another scanner",
         group="scanner",
-        streams=changed_by_chance(another_scanner, versions=_SCANNERS),
+        visits=changed_by_chance(another_scanner, versions=_SCANNERS),
         forgiven=True,
         modalities=("image",),
         flat=True,
@@ -109,7 +109,7 @@ GREY_VALUES = (
         Behaviour(
             name=name,
             group=group,
-            streams=changed_alike(change),
+            visits=changed_alike(change),
             forgiven=False,
             remedy=remedy,
             modalities=("image",),

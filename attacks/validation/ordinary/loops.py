@@ -6,9 +6,9 @@ import numpy as np
 
 from medward.attacks.validation.ordinary.behaviour import (
     Behaviour,
-    Streams,
-    StreamSettings,
     Traffic,
+    Visits,
+    VisitSettings,
     asked_in_order,
     random_visits,
 )
@@ -27,33 +27,33 @@ _VIEWS = 40
 """Different images, or results, of one patient."""
 
 
-def fixed_set(size: int, classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def fixed_set(size: int, classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """A set of `size` rows in one order, sent again and again."""
     return np.tile(rng.permutation(len(classes))[:size], settings.rounds)
 
 
-def retry_storm(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def retry_storm(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """Ordinary requests, of which one in the middle is asked `_STORM` times in a row."""
     rows = random_visits(len(classes), rng, settings)
     middle = len(rows) // 2
     return np.concatenate([rows[:middle], np.repeat(rows[middle], _STORM), rows[middle + 1 :]])
 
 
-def retry_bursts(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def retry_bursts(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """Ordinary requests, of which some are asked a few times in a row."""
     rows = random_visits(len(classes), rng, settings)
     again = np.where(rng.random(len(rows)) < _RETRIED, 1 + rng.geometric(1 / _RETRIES, len(rows)), 1)
     return np.repeat(rows, again)
 
 
-def one_patient(traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+def one_patient(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
     """A patient for each account, of whom `_VIEWS` different inputs are sent in random order, some of them twice."""
     patients = rng.integers(len(traffic.inputs), size=settings.accounts)
     seen = [next_views(traffic, np.repeat(traffic.inputs[[each]], _VIEWS, axis=0), rng) for each in patients]
     orders = tuple(
         _VIEWS * account + rng.integers(_VIEWS, size=settings.queries) for account in range(settings.accounts)
     )
-    return Streams(rows=np.concatenate(seen), orders=orders)
+    return Visits(rows=np.concatenate(seen), orders=orders)
 
 
 def next_views(traffic: Traffic, inputs: Array, rng: np.random.Generator) -> Array:
@@ -83,12 +83,12 @@ def whole_columns(table: Array) -> np.typing.NDArray[np.bool_]:
 
 
 def _loop(size: int, *, batch: int = 1) -> Behaviour:
-    def order(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+    def order(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
         return fixed_set(size, classes, rng, settings)
 
     how = "as one batch a day" if batch > 1 else "again and again"
     return Behaviour(
-        name=f"{size} fixed inputs, {how}", group="loops", streams=asked_in_order(order, batch=batch), forgiven=True
+        name=f"{size} fixed inputs, {how}", group="loops", visits=asked_in_order(order, batch=batch), forgiven=True
     )
 
 
@@ -96,20 +96,20 @@ LOOPS = (
     *(_loop(size) for size in _SET_SIZES),
     *(_loop(size, batch=size) for size in _DAILY_BATCHES),
     Behaviour(
-        name=f"one request {_STORM} times in a row", group="retries", streams=asked_in_order(retry_storm), forgiven=True
+        name=f"one request {_STORM} times in a row", group="retries", visits=asked_in_order(retry_storm), forgiven=True
     ),
-    Behaviour(name="bursts of retries", group="retries", streams=asked_in_order(retry_bursts), forgiven=True),
+    Behaviour(name="bursts of retries", group="retries", visits=asked_in_order(retry_bursts), forgiven=True),
     Behaviour(
         name="one patient again and again",
         group="one patient",
-        streams=one_patient,
+        visits=one_patient,
         forgiven=True,
         modalities=("image",),
     ),
     Behaviour(
         name="one patient again and again, new results",
         group="one patient",
-        streams=one_patient,
+        visits=one_patient,
         forgiven=False,
         remedy="Ask about a patient's new results among other patients', by the ward's key and not by one of its own: "
         "small steps around one row are what a search for the model's border looks like.",

@@ -18,9 +18,9 @@ from medward.attacks.intervals import rate_interval
 from medward.attacks.validation.finding import OrdinaryCost
 from medward.attacks.validation.journal import Journal
 from medward.attacks.validation.ordinary.behaviour import (
-    Streams,
-    StreamSettings,
     Traffic,
+    Visits,
+    VisitSettings,
     random_visits,
 )
 from medward.attacks.validation.ordinary.loops import LOOPED_INPUTS
@@ -42,8 +42,8 @@ from medward.guard.types import Action, Array, Ints
 THIEF = "for comparison: a thief without data of the task"
 _TRAFFIC_ROWS = 1000
 """Rows of the traffic at most; rare classes need many, and as they are they are looked at once for all behaviours."""
-FULL_LOOK = StreamSettings()
-QUICK_LOOK = StreamSettings(accounts=5, queries=50, rounds=10, rows=50)
+FULL_LOOK = VisitSettings()
+QUICK_LOOK = VisitSettings(accounts=5, queries=50, rounds=10, rows=50)
 """Of a quick look, and of models that write, of whom every row takes long to look at."""
 _BLOCK = 10
 """Single queries that are stepped through together; alarms last, so it only says when to stop."""
@@ -60,7 +60,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchedGuard:
-    """A watched guard is what judges streams: model, policy and profile as deployed, and the monitors of an account."""
+    """A watched guard is what judges visits: model, policy and profile as deployed, and the monitors of an account."""
 
     model: Model
     policy: Policy
@@ -99,12 +99,12 @@ class WatchedGuard:
         return Watched(action=action, shares=shares)
 
 
-def stream_settings(spec: ModelSpec, *, quick: bool) -> StreamSettings:
+def visit_settings(spec: ModelSpec, *, quick: bool) -> VisitSettings:
     """How much a validation of such a model looks at."""
     return QUICK_LOOK if quick or isinstance(spec.task, WrittenReport) else FULL_LOOK
 
 
-def planned_work(spec: ModelSpec, settings: StreamSettings) -> tuple[int, int]:
+def planned_work(spec: ModelSpec, settings: VisitSettings) -> tuple[int, int]:
     """How many rows are looked at, and how many queries of accounts are stepped through, at most and about."""
     suited = sum(spec.modality in each.modalities for each in BEHAVIOURS)
     queries = settings.accounts * (suited * settings.queries + settings.rounds * LOOPED_INPUTS)
@@ -115,7 +115,7 @@ def recalled_ordinary(
     bundle: Bundle, split: Split, pool: Array | None, journal: Journal, names: Mapping[str, Any], *, quick: bool
 ) -> tuple[tuple[OrdinaryCost, ...], bool]:
     """What ordinary behaviour costs accounts of `bundle`, and whether `journal` had it; `names` name the validation."""
-    model, settings = bundle.model, stream_settings(bundle.model.spec, quick=quick)
+    model, settings = bundle.model, visit_settings(bundle.model.spec, quick=quick)
 
     def measure() -> list[dict[str, Any]]:
         costs = measure_ordinary(
@@ -123,7 +123,7 @@ def recalled_ordinary(
         )
         return [cost.model_dump(mode="json") for cost in costs]
 
-    kept, recalled = journal.once({**names, "run": "ordinary", "streams": asdict(settings)}, measure)
+    kept, recalled = journal.once({**names, "run": "ordinary", "visits": asdict(settings)}, measure)
     return tuple(OrdinaryCost.model_validate(each) for each in kept), recalled
 
 
@@ -134,7 +134,7 @@ def measure_ordinary(
     split: Split,
     *,
     seed: int,
-    settings: StreamSettings | None = None,
+    settings: VisitSettings | None = None,
     pool: Array | None = None,
 ) -> tuple[OrdinaryCost, ...]:
     """What each behaviour costs that rows of `split` can show, and last what a thief who asks `pool` is met with."""
@@ -143,31 +143,31 @@ def measure_ordinary(
     known = guard.see(traffic.inputs)
     found = []
     for number, behaviour in enumerate(suited_behaviours(traffic)):
-        streams = behaviour.streams(traffic, np.random.default_rng([seed, number]), settings)
-        seen = known if streams.rows is traffic.inputs else guard.see(streams.rows)
+        visits = behaviour.visits(traffic, np.random.default_rng([seed, number]), settings)
+        seen = known if visits.rows is traffic.inputs else guard.see(visits.rows)
         found.append(
-            ordinary_cost(guard, streams, seen, behaviour.name, behaviour.group, behaviour.forgiven, behaviour.remedy)
+            ordinary_cost(guard, visits, seen, behaviour.name, behaviour.group, behaviour.forgiven, behaviour.remedy)
         )
     if pool is not None:
         rng, some = np.random.default_rng([seed, len(found)]), pool[: settings.rows]
         orders = tuple(random_visits(len(some), rng, settings) for _ in range(settings.accounts))
-        found.append(ordinary_cost(guard, Streams(rows=some, orders=orders), guard.see(some), THIEF, "theft", False))
+        found.append(ordinary_cost(guard, Visits(rows=some, orders=orders), guard.see(some), THIEF, "theft", False))
     return tuple(found)
 
 
 def ordinary_cost(
     guard: WatchedGuard,
-    streams: Streams,
+    visits: Visits,
     seen: tuple[Mapping[str, Any], Sequence[str]],
     behaviour: str,
     group: str,
     forgiven: bool,
     remedy: str = "",
 ) -> OrdinaryCost:
-    """What accounts that ask `streams` meet, of whose rows `seen` is what the parts see and their names."""
+    """What accounts that ask `visits` meet, of whose rows `seen` is what the parts see and their names."""
     sight, digests = seen
-    watched = [guard.follow(sight, digests, order, streams.batch) for order in streams.orders]
-    asked = np.unique(np.concatenate(streams.orders))
+    watched = [guard.follow(sight, digests, order, visits.batch) for order in visits.orders]
+    asked = np.unique(np.concatenate(visits.orders))
     strange = np.asarray(sight[STRANGENESS])[asked] > guard.profile.screen_cut(guard.policy.screen.rate)
     shares: dict[str, list[float]] = defaultdict(list)
     for account in watched:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medward.attacks.validation.ordinary.behaviour import Behaviour, Streams, StreamSettings, Traffic, random_visits
+from medward.attacks.validation.ordinary.behaviour import Behaviour, Traffic, Visits, VisitSettings, random_visits
 from medward.attacks.validation.ordinary.loops import whole_columns
 from medward.guard.types import Array
 
@@ -16,17 +16,17 @@ _CONTROL_LEVELS = (0.1, 0.5, 0.9)
 """Where control samples lie among patients: low, normal, high."""
 
 
-def phantoms_first(traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+def phantoms_first(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
     """`_FIRST` phantoms, then patients."""
     patients, objects = traffic.inputs[: settings.rows], test_objects(traffic, rng)
     orders = []
     for _ in range(settings.accounts):
         before = len(patients) + rng.permutation(_KINDS)[:_FIRST]
         orders.append(np.concatenate([before, random_visits(len(patients), rng, settings)]))
-    return Streams(rows=np.concatenate([patients, objects]), orders=tuple(orders))
+    return Visits(rows=np.concatenate([patients, objects]), orders=tuple(orders))
 
 
-def phantoms_among(share: float, traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+def phantoms_among(share: float, traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
     """Patients, and in the place of a `share` of them a phantom."""
     patients, objects = traffic.inputs[: settings.rows], test_objects(traffic, rng)
     orders = []
@@ -34,7 +34,7 @@ def phantoms_among(share: float, traffic: Traffic, rng: np.random.Generator, set
         asked = random_visits(len(patients), rng, settings)
         instead = len(patients) + rng.integers(_KINDS, size=len(asked))
         orders.append(np.where(rng.random(len(asked)) < share, instead, asked))
-    return Streams(rows=np.concatenate([patients, objects]), orders=tuple(orders))
+    return Visits(rows=np.concatenate([patients, objects]), orders=tuple(orders))
 
 
 def test_objects(traffic: Traffic, rng: np.random.Generator) -> Array:
@@ -71,16 +71,16 @@ def _pattern(number: int, x: Array, y: Array, rng: np.random.Generator) -> Array
 
 
 def _mixed(share: float, *, forgiven: bool, remedy: str = "") -> Behaviour:
-    def make(traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+    def make(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
         return phantoms_among(share, traffic, rng, settings)
 
     return Behaviour(
-        name=f"phantoms among patients, {share:.0%}", group="phantoms", streams=make, forgiven=forgiven, remedy=remedy
+        name=f"phantoms among patients, {share:.0%}", group="phantoms", visits=make, forgiven=forgiven, remedy=remedy
     )
 
 
 PHANTOMS = (
-    Behaviour(name=f"{_FIRST} phantoms, then patients", group="phantoms", streams=phantoms_first, forgiven=True),
+    Behaviour(name=f"{_FIRST} phantoms, then patients", group="phantoms", visits=phantoms_first, forgiven=True),
     _mixed(0.02, forgiven=True),
     _mixed(0.1, forgiven=False, remedy="Send phantoms and control samples from a key of their own."),
 )

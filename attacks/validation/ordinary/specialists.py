@@ -6,9 +6,9 @@ import numpy as np
 
 from medward.attacks.validation.ordinary.behaviour import (
     Behaviour,
-    Streams,
-    StreamSettings,
     Traffic,
+    Visits,
+    VisitSettings,
     asked_in_order,
     random_visits,
 )
@@ -18,12 +18,12 @@ _RUN = 20.0
 """How many of one class come in a row in a shift, on average."""
 
 
-def rarest_alone(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def rarest_alone(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """Rows of the rarest class only, each once."""
     return random_visits(np.flatnonzero(classes == rarest_class(classes)), rng, settings)
 
 
-def rarest_half(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def rarest_half(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """As many rows of the rarest class as of all others, each once."""
     rare = classes == rarest_class(classes)
     half = min(int(rare.sum()), int((~rare).sum()), settings.queries // 2)
@@ -31,24 +31,24 @@ def rarest_half(classes: Ints, rng: np.random.Generator, settings: StreamSetting
     return rng.permutation(np.concatenate(parts))
 
 
-def class_alone(traffic: Traffic, rng: np.random.Generator, settings: StreamSettings) -> Streams:
+def class_alone(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
     """Rows of one class only, each once; the accounts take the classes in turn."""
     known = np.unique(traffic.classes)
     orders = tuple(
         random_visits(np.flatnonzero(traffic.classes == known[account % len(known)]), rng, settings)
         for account in range(settings.accounts)
     )
-    return Streams(rows=traffic.inputs, orders=orders)
+    return Visits(rows=traffic.inputs, orders=orders)
 
 
-def teaching_set(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def teaching_set(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """Every class as often as any other, while its rows last; each row once."""
     members = [rng.permutation(np.flatnonzero(classes == each)) for each in np.unique(classes)]
     share = max(1, settings.queries // len(members))
     return rng.permutation(np.concatenate([each[:share] for each in members]))
 
 
-def shift_runs(classes: Ints, rng: np.random.Generator, settings: StreamSettings) -> Ints:
+def shift_runs(classes: Ints, rng: np.random.Generator, settings: VisitSettings) -> Ints:
     """Each row once, in runs of one class; over time classes are as frequent as ever."""
     rows = random_visits(len(classes), rng, settings)
     runs: list[Ints] = []
@@ -70,11 +70,9 @@ def rarest_class(classes: Ints) -> int:
 
 
 SPECIALISTS = (
-    Behaviour(name="the rarest class alone", group="specialists", streams=asked_in_order(rarest_alone), forgiven=True),
-    Behaviour(name="one class alone, any", group="specialists", streams=class_alone, forgiven=True),
-    Behaviour(name="half of the rarest class", group="specialists", streams=asked_in_order(rarest_half), forgiven=True),
-    Behaviour(
-        name="teaching set, classes alike", group="teaching", streams=asked_in_order(teaching_set), forgiven=True
-    ),
-    Behaviour(name="night shift, runs of one class", group="shifts", streams=asked_in_order(shift_runs), forgiven=True),
+    Behaviour(name="the rarest class alone", group="specialists", visits=asked_in_order(rarest_alone), forgiven=True),
+    Behaviour(name="one class alone, any", group="specialists", visits=class_alone, forgiven=True),
+    Behaviour(name="half of the rarest class", group="specialists", visits=asked_in_order(rarest_half), forgiven=True),
+    Behaviour(name="teaching set, classes alike", group="teaching", visits=asked_in_order(teaching_set), forgiven=True),
+    Behaviour(name="night shift, runs of one class", group="shifts", visits=asked_in_order(shift_runs), forgiven=True),
 )

@@ -51,7 +51,7 @@ TABLE_VALUES = (
     Behaviour(
         name="one value missing, its mean sent",
         group="missing",
-        streams=changed_by_chance(partial(missing_as, None), versions=1),
+        visits=changed_by_chance(partial(missing_as, None), versions=1),
         forgiven=True,
         modalities=("tabular",),
     ),
@@ -59,7 +59,7 @@ TABLE_VALUES = (
         Behaviour(
             name=f"one value missing, {value:g} sent",
             group="missing",
-            streams=changed_by_chance(partial(missing_as, value), versions=1),
+            visits=changed_by_chance(partial(missing_as, value), versions=1),
             forgiven=False,
             remedy=_MISSING,
             modalities=("tabular",),
@@ -70,7 +70,7 @@ TABLE_VALUES = (
         Behaviour(
             name=f"one column in another unit, {said}",
             group="units",
-            streams=changed_by_chance(partial(other_unit, factor), versions=_COLUMNS),
+            visits=changed_by_chance(partial(other_unit, factor), versions=_COLUMNS),
             forgiven=False,
             remedy=_UNITS,
             modalities=("tabular",),
