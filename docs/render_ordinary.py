@@ -12,22 +12,30 @@ _LARGE = 0.1
 
 
 def accounts() -> str:
-    """Of each behaviour and set the percentages of accounts coarsened and withheld, and the parts that did it."""
-    subjects = claim_details(CLAIM)["subjects"]
+    """Of each behaviour and set the percentages of accounts coarsened and withheld, and the parts that did it.
+
+    What was otherwise before stands before an arrow.
+    """
+    details = claim_details(CLAIM)
+    subjects, before = details["subjects"], _before(details)
     names = dict.fromkeys(name for found in subjects.values() for name in found["behaviours"])
     rows = []
     for name in names:
         found = [each["behaviours"].get(name) for each in subjects.values()]
         known = next(each for each in found if each is not None)
         forgiven = "yes" if known["forgiven"] else "no"
-        rows.append([name, forgiven, *map(_cell, found), _parts(found)])
+        cells = [
+            _cell(row, before.get(subject, {}).get("behaviours", {}).get(name))
+            for subject, row in zip(subjects, found, strict=True)
+        ]
+        rows.append([name, forgiven, *cells, _parts(found)])
     return table(["behaviour", "meant to be forgiven", *subjects, "by"], rows)
 
 
 def thieves() -> str:
     """Of each set the queries until a thief is noticed, now and before."""
     details = claim_details(CLAIM)
-    before = (details["before"] or {"subjects": {}})["subjects"]
+    before = _before(details)
     rows = []
     for subject, found in details["subjects"].items():
         then = before.get(subject, {}).get("thieves_flagged_after", {})
@@ -44,11 +52,23 @@ def remedies() -> str:
     return table(["behaviour", "instead"], claim_details(CLAIM)["remedies"].items())
 
 
-def _cell(row: dict[str, Any] | None) -> str:
-    """Coarsened or withheld, and withheld, in percent of the accounts."""
+def _before(details: dict[str, Any]) -> dict[str, Any]:
+    """What was found before, by set; nothing where that is not known."""
+    found: dict[str, Any] = (details["before"] or {"subjects": {}})["subjects"]
+    return found
+
+
+def _cell(row: dict[str, Any] | None, then: list[int] | None) -> str:
+    """Coarsened or withheld, and withheld, in percent of the accounts; what was otherwise before an arrow."""
     if row is None:
         return ""
-    return f"{100 * row['coarsened'] / row['n']:.0f} / {100 * row['withheld'] / row['n']:.0f}"
+    now = _percentages(row["coarsened"], row["withheld"], row["n"])
+    was = now if then is None else _percentages(*then)
+    return now if was == now else f"{was} → {now}"
+
+
+def _percentages(coarsened: int, withheld: int, n: int) -> str:
+    return f"{100 * coarsened / n:.0f} / {100 * withheld / n:.0f}"
 
 
 def _parts(found: list[dict[str, Any] | None]) -> str:
