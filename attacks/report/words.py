@@ -133,6 +133,11 @@ def ordinary_headline(report: Report) -> str:
         return ""
     met = sum(cost.acted.value > 0 for cost in forgiven)
     turned = len(turned_on(report.clean.ordinary, report.gate.ordinary_alarms))
+    if not met:
+        return (
+            f"none of {len(forgiven)} ordinary behaviours that are meant to be forgiven had accounts coarsened or "
+            f"withheld; {forgiven[0].acted.n} accounts each"
+        )
     return (
         f"of {len(forgiven)} ordinary behaviours that are meant to be forgiven, {met} had accounts coarsened or "
         f"withheld, {turned} of them for sure more than {report.gate.ordinary_alarms:.0%} of their accounts; "

@@ -14,6 +14,7 @@ from medward.attacks.report.html import render_html
 from medward.attacks.report.junit import render_junit
 from medward.attacks.report.summary import summary_parts
 from medward.attacks.report.table import print_findings
+from medward.attacks.report.words import ordinary_headline
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import OrdinaryCost, Status
 from medward.attacks.validation.ordinary import measure as module
@@ -250,6 +251,12 @@ def test_the_page_the_terminal_and_the_pipeline_tell_it(reports):
     assert cases == {"17 fixed inputs": ["failure"], "5 fixed inputs": ["skipped"], "inverted": ["skipped"]}
     price = " ".join(dict(summary_parts(report))["What patients and clinics pay"])
     assert "Of 2 ordinary things that hospitals do, such as sending a fixed set every day, 1 had clients" in price
+
+
+def test_where_nobody_was_acted_upon_it_says_none(reports):
+    report, _ = reports[0]
+    assert ordinary_headline(report).startswith("none of 1 ordinary behaviours that are meant to be forgiven had")
+    assert "none of 1 ordinary" in " ".join(render_html(report).split())
 
 
 def test_a_report_without_ordinary_behaviour_says_nothing_of_it(reports):
