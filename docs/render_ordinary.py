@@ -19,17 +19,18 @@ def accounts() -> str:
     details = claim_details(CLAIM)
     subjects, before = details["subjects"], _before(details)
     names = dict.fromkeys(name for found in subjects.values() for name in found["behaviours"])
-    rows = []
+    rows, last = [], []
     for name in names:
         found = [each["behaviours"].get(name) for each in subjects.values()]
         known = next(each for each in found if each is not None)
-        forgiven = "yes" if known["forgiven"] else "no"
+        thief = known["group"] == "theft"
+        forgiven = "" if thief else "yes" if known["forgiven"] else "no"
         cells = [
             _cell(row, before.get(subject, {}).get("behaviours", {}).get(name))
             for subject, row in zip(subjects, found, strict=True)
         ]
-        rows.append([name, forgiven, *cells, _parts(found)])
-    return table(["behaviour", "meant to be forgiven", *subjects, "by"], rows)
+        (last if thief else rows).append([name, forgiven, *cells, _parts(found)])
+    return table(["behaviour", "meant to be forgiven", *subjects, "by"], [*rows, *last])
 
 
 def thieves() -> str:

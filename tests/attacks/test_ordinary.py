@@ -31,6 +31,7 @@ from medward.attacks.validation.ordinary.suite import suited_behaviours
 from medward.attacks.validation.ordinary.verdict import ordinary_harm, ordinary_status, told_ordinary, turned_on
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
+from medward.guard.errors import MedwardError
 from medward.guard.policy import MonitorPolicy, Policy, Rung
 from medward.guard.types import Action, Query
 
@@ -122,7 +123,7 @@ def test_a_part_that_fails_is_not_taken_for_one_that_sees_nothing(bundle, monkey
         return {}, {"screen": RuntimeError("no screen")}
 
     monkeypatch.setattr(module, "observe_batch", broken)
-    with pytest.raises(RuntimeError, match="no screen"):
+    with pytest.raises(MedwardError, match=r"the part 'screen' fails on rows .*no screen"):
         measured(bundle, settings=FEW)
 
 

@@ -295,6 +295,13 @@ def test_volumes_and_tiny_images_are_asked_about_in_other_orders_only():
             assert made.rows.shape[1:] == traffic.inputs.shape[1:]
 
 
+def test_who_knows_one_class_has_no_specialists():
+    alone = Traffic.of(images(), np.zeros(90, np.int64), "image", LOW, HIGH)
+    groups = {each.group for each in suited_behaviours(alone)}
+    assert not groups & {"specialists", "teaching", "shifts"}
+    assert {"loops", "overlays", "phantoms"} <= groups
+
+
 def test_traffic_of_one_row_is_refused():
     with pytest.raises(MedwardError, match="needs two rows or more with a class each, got 1 rows"):
         Traffic.of(table(1), np.zeros(1, np.int64), "tabular", None, None)

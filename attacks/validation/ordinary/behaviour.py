@@ -100,7 +100,7 @@ class Behaviour:
     """A behaviour is something that hospitals do, and whether the default policy is meant to forgive it.
 
     Where it is not, `remedy` says in a sentence what a site does instead. `flat` says that it is for images of
-    ``(C, H, W)`` only.
+    ``(C, H, W)`` only, `least_classes` how many classes traffic needs for it.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Behaviour:
     remedy: str = ""
     modalities: tuple[Modality, ...] = _BOTH
     flat: bool = False
+    least_classes: int = 1
 
     def __post_init__(self) -> None:
         if self.forgiven == bool(self.remedy):
@@ -117,7 +118,8 @@ class Behaviour:
 
     def suits(self, traffic: Traffic) -> bool:
         """Whether such inputs can behave so."""
-        return traffic.modality in self.modalities and (traffic.flat or not self.flat)
+        enough = len(np.unique(traffic.classes)) >= self.least_classes
+        return traffic.modality in self.modalities and (traffic.flat or not self.flat) and enough
 
 
 def asked_in_order(order: Order, *, batch: int = 1) -> MakeVisits:

@@ -28,6 +28,7 @@ from medward.attacks.validation.ordinary.suite import BEHAVIOURS, suited_behavio
 from medward.guard.accounts.monitors import AccountMonitors, observe_batch
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 from medward.guard.models.base import Model
 from medward.guard.monitors.strangeness import STRANGENESS
 from medward.guard.policy import Policy
@@ -36,6 +37,7 @@ from medward.guard.request import keyed_digests
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.strata import decided_classes
 from medward.guard.tasks.classification import Classification
+from medward.guard.tasks.multilabel import Multilabel
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Action, Array, Ints
 
@@ -73,10 +75,16 @@ class WatchedGuard:
         return cls(model=model, policy=policy, profile=profile, monitors=AccountMonitors.of(policy, profile, 1))
 
     def see(self, rows: Array) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """What the parts see of ``rows (m, *shape)`` and the names of these. Raises what a part fails with."""
+        """What the parts see of ``rows (m, *shape)`` and the names of these.
+
+        Raises `MedwardError` where a part fails: what it does not see it can't forgive.
+        """
         sight, failed = observe_batch(self.policy, self.profile, rows, judged_batches(self.model, rows)[0])
-        for error in failed.values():
-            raise error
+        for part, error in failed.items():
+            raise MedwardError(
+                f"ordinary behaviour: the part {part!r} fails on rows that the model takes "
+                f"({type(error).__name__}: {error}); mend it, or leave it out of the policy"
+            ) from error
         return sight, keyed_digests(rows, b"")
 
     def follow(self, sight: Mapping[str, Any], digests: Sequence[str], order: Ints, batch: int) -> Watched:
@@ -192,6 +200,8 @@ def benign_traffic(model: Model, split: Split, seed: int) -> Traffic:
     inputs = split.inputs[rows]
     if split.labels is not None and isinstance(spec.task, Classification):
         classes = split.labels[rows]
-    else:
+    elif isinstance(spec.task, Classification | Multilabel | WrittenReport):
         classes = decided_classes(judged_batches(model, inputs)[0])
+    else:  # numbers, and what nobody here can read, have no classes to be specialists of
+        classes = np.zeros(len(rows), np.int64)
     return Traffic.of(inputs, np.asarray(classes, np.int64), spec.modality, spec.low, spec.high)

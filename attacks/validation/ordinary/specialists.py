@@ -69,10 +69,13 @@ def rarest_class(classes: Ints) -> int:
     return int(known[np.argmin(counts)])
 
 
-SPECIALISTS = (
-    Behaviour(name="the rarest class alone", group="specialists", visits=asked_in_order(rarest_alone), forgiven=True),
-    Behaviour(name="one class alone, any", group="specialists", visits=class_alone, forgiven=True),
-    Behaviour(name="half of the rarest class", group="specialists", visits=asked_in_order(rarest_half), forgiven=True),
-    Behaviour(name="teaching set, classes alike", group="teaching", visits=asked_in_order(teaching_set), forgiven=True),
-    Behaviour(name="night shift, runs of one class", group="shifts", visits=asked_in_order(shift_runs), forgiven=True),
+SPECIALISTS = tuple(
+    Behaviour(name=name, group=group, visits=make, forgiven=True, least_classes=2)
+    for name, group, make in (
+        ("the rarest class alone", "specialists", asked_in_order(rarest_alone)),
+        ("one class alone, any", "specialists", class_alone),
+        ("half of the rarest class", "specialists", asked_in_order(rarest_half)),
+        ("teaching set, classes alike", "teaching", asked_in_order(teaching_set)),
+        ("night shift, runs of one class", "shifts", asked_in_order(shift_runs)),
+    )
 )
