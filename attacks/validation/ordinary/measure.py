@@ -47,6 +47,8 @@ _TRAFFIC_ROWS = 1000
 FULL_LOOK = VisitSettings()
 QUICK_LOOK = VisitSettings(accounts=5, queries=50, rounds=10, rows=50)
 """Of a quick look, and of models that write, of whom every row takes long to look at."""
+_LOOK = 256
+"""Rows that are looked at together."""
 _BLOCK = 10
 """Single queries that are stepped through together; alarms last, so it only says when to stop."""
 _SHARE = "share:"
@@ -74,17 +76,22 @@ class WatchedGuard:
         """The monitors of an account without parents."""
         return cls(model=model, policy=policy, profile=profile, monitors=AccountMonitors.of(policy, profile, 1))
 
-    def see(self, rows: Array) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def see(self, rows: Array) -> tuple[dict[str, list[Any]], tuple[str, ...]]:
         """What the parts see of ``rows (m, *shape)`` and the names of these.
 
         Raises `MedwardError` where a part fails: what it does not see it can't forgive.
         """
-        sight, failed = observe_batch(self.policy, self.profile, rows, judged_batches(self.model, rows)[0])
-        for part, error in failed.items():
-            raise MedwardError(
-                f"ordinary behaviour: the part {part!r} fails on rows that the model takes "
-                f"({type(error).__name__}: {error}); mend it, or leave it out of the policy"
-            ) from error
+        sight: dict[str, list[Any]] = defaultdict(list)
+        for start in range(0, len(rows), _LOOK):
+            some = rows[start : start + _LOOK]
+            seen, failed = observe_batch(self.policy, self.profile, some, judged_batches(self.model, some)[0])
+            for part, error in failed.items():
+                raise MedwardError(
+                    f"ordinary behaviour: the part {part!r} fails on rows that the model takes "
+                    f"({type(error).__name__}: {error}); mend it, or leave it out of the policy"
+                ) from error
+            for part, column in seen.items():
+                sight[part].extend(column)
         return sight, keyed_digests(rows, b"")
 
     def follow(self, sight: Mapping[str, Any], digests: Sequence[str], order: Ints, batch: int) -> Watched:
