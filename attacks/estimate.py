@@ -30,6 +30,7 @@ from medward.attacks.membership.shadow_attack import ShadowAttack
 from medward.attacks.validation.clean_cost import ACCOUNTS, CLEAN_QUERIES, LATENCY_PAIRS
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import ARMS
+from medward.attacks.validation.ordinary.measure import planned_work, visit_settings
 from medward.attacks.validation.plan import ValidationPlan
 from medward.attacks.validation.splits import FEWEST_ROWS, TEST
 from medward.guard.data.split import Split, conform_inputs, tell_writing
@@ -63,6 +64,8 @@ _WRITTEN = 3.0
 """How much longer it takes to teach a network to write about a row than to decide it, about."""
 _JUDGED = 0.1
 """The share of an answer's time behind the guard that judging takes at least."""
+_STEPPED = 0.3
+"""The share of judging that stepping an account takes, besides looking at rows, the log and the store, about."""
 _SAMPLE = 50
 """Rows on which units are timed."""
 _SPARED = 0.5
@@ -118,6 +121,7 @@ def plan_validation(
     remembered = isinstance(deployment.bundle.model, HuggingFaceReportModel)
     measured = [splits["holdout"], test] if "holdout" in splits else [test]
     clean = clean_seconds(units, *map(len, measured), remembered=remembered)
+    clean += ordinary_seconds(units, *planned_work(spec, visit_settings(spec, quick=quick)))
     if not quick:
         return ValidationPlan(told=f"{duration_text(clean + sum(planned.values()))} for {len(planned)} attacks")
     families = {attack.name: attack.family for attack in attacks if planned[attack.name]}  # else its family says why
@@ -237,6 +241,12 @@ def clean_seconds(units: UnitSeconds, *rows: int, remembered: bool = False) -> f
     again = ACCOUNTS * sum(min(each, CLEAN_QUERIES) for each in rows)
     judged, once = max(units.guard - units.answer, _JUDGED * units.guard), units.guard + units.answer
     return (sum(rows) + LATENCY_PAIRS) * once + again * (judged if remembered else once)
+
+
+def ordinary_seconds(units: UnitSeconds, rows: int, queries: int) -> float:
+    """About how long ordinary behaviour takes: so many rows looked at once, and so many queries stepped through."""
+    judged = max(units.guard - units.answer, _JUDGED * units.guard)
+    return rows * units.answer + _STEPPED * queries * judged
 
 
 def duration_text(seconds: float) -> str:

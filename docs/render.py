@@ -23,7 +23,7 @@ COMMISSIONING = "render_commissioning"
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
-REPORTS = "render_reports"
+ORDINARY, REPORTS = "render_ordinary", "render_reports"
 OWNERSHIP = "render_ownership"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -316,6 +316,9 @@ TABLES = {
     "commissioning_ordinary": lambda: beside(COMMISSIONING).ordinary(),
     "commissioning_images": lambda: beside(COMMISSIONING).images(),
     "commissioning_tables": lambda: beside(COMMISSIONING).tables(),
+    "ordinary_accounts": lambda: beside(ORDINARY).accounts(),
+    "ordinary_thieves": lambda: beside(ORDINARY).thieves(),
+    "ordinary_remedies": lambda: beside(ORDINARY).remedies(),
     "session": session,
     "claims": claims,
     "hardening": hardening,

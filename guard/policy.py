@@ -179,6 +179,9 @@ class GatePolicy(_Section):
     epsilon that an audit may show, over the epsilon that was claimed; `disclosure` the share of planted values that may
     be read out of a model that writes. `sensitivity_loss` is the largest share of a class's rows that the model alone
     gets right and the guard may not answer; only its good end is asked, for rare classes have few rows.
+    `ordinary_alarms` is the largest share of accounts that may ever be coarsened or withheld for ordinary behaviour
+    that is meant to be forgiven, such as a fixed set sent every day; only its good end is asked, corrected for how many
+    behaviours there are.
     `attack_refusal` is the largest share of attacked rows that the guard may refuse: who can change inputs on their way
     can have answers refused. At 1, the default, it is told and not judged, for a screen that works refuses them.
     Where answers are certified, `uncertified` is the largest share of clean rows that may not be, and so are read by a
@@ -199,6 +202,7 @@ class GatePolicy(_Section):
     disclosure: float = Field(default=0.05, gt=0, le=0.2)
     false_refusal: float = Field(default=0.05, gt=0, le=0.2)
     sensitivity_loss: float = Field(default=0.05, gt=0, le=0.2)
+    ordinary_alarms: float = Field(default=0.05, gt=0, le=0.2)
     attack_refusal: float = Field(default=1.0, gt=0, le=1)
     uncertified: float = Field(default=0.25, gt=0, le=0.5)
     denied: float = Field(default=0.5, gt=0, le=0.75)
@@ -290,6 +294,7 @@ _ADDED = {
         "audit_ratio",
         "disclosure",
         "sensitivity_loss",
+        "ordinary_alarms",
         "attack_refusal",
         "uncertified",
         "denied",
@@ -361,6 +366,7 @@ audit_ratio = {p.gate.audit_ratio!r}            # of the claimed epsilon that an
 disclosure = {p.gate.disclosure!r}            # of planted values that are read out of a model that writes
 false_refusal = {p.gate.false_refusal!r}
 sensitivity_loss = {p.gate.sensitivity_loss!r}      # of rows of any class that the model alone gets right
+ordinary_alarms = {p.gate.ordinary_alarms!r}       # of accounts that behave as hospitals do; medward validate says how
 attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
 uncertified = {p.gate.uncertified!r}           # of clean rows whose answer is not certified, where [certify] is on
 denied = {p.gate.denied!r}                 # of certified rows that an attacker may make uncertified

@@ -58,6 +58,19 @@ def _operators_read_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_ordinary_accounts():
+    """Validations in tests look at ordinary behaviour in passing; its own tests say how much."""
+    with pytest.MonkeyPatch.context() as patch:
+        with contextlib.suppress(ImportError):  # where nothing is validated
+            measure = importlib.import_module("medward.attacks.validation.ordinary.measure")
+            behaviour = importlib.import_module("medward.attacks.validation.ordinary.behaviour")
+            few = behaviour.VisitSettings(accounts=2, queries=5, rounds=2, rows=5)
+            patch.setattr(measure, "FULL_LOOK", few)
+            patch.setattr(measure, "QUICK_LOOK", few)
+        yield
+
+
 @pytest.fixture(scope="session")
 def linear_model():
     return LinearModel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from medward.attacks.report.remedy import Advice, finding_advice
-from medward.attacks.report.words import accepted_text
+from medward.attacks.report.words import accepted_text, ordinary_rows, ordinary_sentence
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.record import Report
 
@@ -16,15 +16,26 @@ OUTCOMES = {
     Status.TOO_FEW_ROWS: "error",
     Status.NOT_APPLICABLE: "skipped",
 }
+ORDINARY_OUTCOMES = {
+    Status.BROKEN: "failure",
+    Status.INCONCLUSIVE: "skipped",
+    Status.NOT_APPLICABLE: "skipped",
+}
+"""Of ordinary behaviour: too few accounts to tell stop no pipeline, nor does what is not meant to be forgiven."""
 
 
 def render_junit(report: Report) -> bytes:
-    """One testcase per finding, its reasons as the message."""
-    suite = ET.Element("testsuite", name="medward validate", tests=str(len(report.findings)))
+    """One testcase per finding, its reasons as the message, and one per ordinary behaviour."""
+    ordinary = ordinary_rows(report)
+    outcomes = [
+        *(OUTCOMES.get(finding.status) for finding in report.findings),
+        *(ORDINARY_OUTCOMES.get(status) for _, status in ordinary),
+    ]
+    suite = ET.Element("testsuite", name="medward validate", tests=str(len(outcomes)))
     suite.set("timestamp", report.created)
     for tag in dict.fromkeys(OUTCOMES.values()):
         plural = "skipped" if tag == "skipped" else f"{tag}s"
-        suite.set(plural, str(sum(OUTCOMES.get(finding.status) == tag for finding in report.findings)))
+        suite.set(plural, str(outcomes.count(tag)))
     properties = ET.SubElement(suite, "properties")
     facts = report.provenance
     for name in ("model", "bundle", "policy", "data", "seed", "code"):
@@ -36,6 +47,13 @@ def render_junit(report: Report) -> bytes:
         if finding.status in OUTCOMES:
             first = reasons[0] if reasons else finding.status.value
             ET.SubElement(case, OUTCOMES[finding.status], message=_clean(first), type=finding.status.value).text = text
+        else:
+            ET.SubElement(case, "system-out").text = text
+    for cost, status in ordinary:
+        case = ET.SubElement(suite, "testcase", classname="medward.ordinary", name=_clean(cost.behaviour))
+        text = _clean(ordinary_sentence(cost))
+        if status in ORDINARY_OUTCOMES:
+            ET.SubElement(case, ORDINARY_OUTCOMES[status], message=text, type=status.value).text = text
         else:
             ET.SubElement(case, "system-out").text = text
     ET.indent(suite)

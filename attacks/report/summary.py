@@ -69,6 +69,13 @@ def _price_sentences(report: Report) -> list[str]:
     if site.accounts is not None:
         acted = round(site.accounts.value * site.accounts.n)
         found.append(f"{acted} of {site.accounts.n} ordinary clients were told less, or nothing, at some time.")
+    forgiven = [each for each in report.clean.ordinary if each.forgiven]
+    if forgiven:
+        met = sum(each.acted.value > 0 for each in forgiven)
+        found.append(
+            f"Of {len(forgiven)} ordinary things that hospitals do, such as sending a fixed set every day, {met} had "
+            "clients who were told less, or nothing, at some time."
+        )
     if (drop := worst_drop(report.clean)) is not None:
         name, lost = drop
         found.append(f'Of cases of "{name}" {_in_hundred(max(lost, 0.0))} fewer are found than by the model alone.')

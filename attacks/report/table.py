@@ -22,6 +22,9 @@ from medward.attacks.report.words import (
     interaction_sentence,
     latency_text,
     limits_text,
+    ordinary_headline,
+    ordinary_rows,
+    parts_text,
     report_headline,
     training_claim,
     twin_text,
@@ -81,6 +84,9 @@ def print_findings(report: Report, console: Console) -> None:
     if report.interactions:
         print_interactions(report, console)
     console.print(Text(f"clean cost: {_clean(report)}"))
+    if said := ordinary_headline(report):
+        console.print(Text(f"ordinary behaviour: {said}"))
+        print_ordinary(report, console)
     if report.threat is not None and report.provenance.modality != "text":
         console.print(Text(f"threat: inputs changed {report.threat.sentence(report.provenance.modality)}"))
     for note in report.notes:
@@ -114,6 +120,29 @@ def print_advice(report: Report, console: Console) -> None:
             console.print(Text(f"    {each.command}", "cyan"), soft_wrap=True)
         if each.brought:
             console.print(Text(f"    {each.brought}", "dim"))
+
+
+def print_ordinary(report: Report, console: Console) -> None:
+    """Print each ordinary behaviour that accounts were coarsened or withheld for; the page has all of them."""
+    met = [(cost, status) for cost, status in ordinary_rows(report) if cost.acted.value > 0]
+    if not met:
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title="ordinary behaviour acted upon", title_justify="left")
+    for name in ("behaviour", "accounts acted upon", "withheld", "rows screened", "by", "meant to be forgiven"):
+        left = name in ("behaviour", "by", "meant to be forgiven")
+        table.add_column(name, justify="left" if left else "right", overflow="fold")
+    for cost, status in met:
+        ends = limits_text(cost.acted, share=True, between="–")
+        forgiven = Text(f"{ICONS[status]} {status.words}", _STYLES[status]) if cost.forgiven else Text("no", "dim")
+        table.add_row(
+            Text(cost.behaviour),
+            Text.assemble(estimate_text(cost.acted, share=True), (f" {ends}", "dim")),
+            estimate_text(cost.withheld, share=True),
+            estimate_text(cost.screened, share=True),
+            Text(parts_text(cost)),
+            forgiven,
+        )
+    console.print(table)
 
 
 def print_interactions(report: Report, console: Console) -> None:

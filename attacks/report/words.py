@@ -6,7 +6,8 @@ from medward.attacks.audit.family import Audit
 from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
-from medward.attacks.validation.finding import ARMS, BEHIND, Arm, CleanCost, Finding, Status
+from medward.attacks.validation.finding import ARMS, BEHIND, Arm, CleanCost, Finding, OrdinaryCost, Status
+from medward.attacks.validation.ordinary.verdict import ordinary_status, turned_on
 from medward.attacks.validation.record import Interaction, Report
 
 ICONS = {
@@ -117,6 +118,47 @@ def latency_text(clean: CleanCost) -> str:
         return f"a query takes {ratio}"
     before, after = clean.latency.undefended.value, clean.latency.guarded.value
     return f"a query takes {after:.3g} ms instead of {before:.3g} ms, {ratio}"
+
+
+def ordinary_rows(report: Report) -> list[tuple[OrdinaryCost, Status]]:
+    """What each ordinary behaviour costs, and its status: NOT_APPLICABLE of what is not meant to be forgiven."""
+    costs, bound = report.clean.ordinary, report.gate.ordinary_alarms
+    return [(cost, ordinary_status(cost, costs, bound)) for cost in costs]
+
+
+def ordinary_headline(report: Report) -> str:
+    """How many behaviours the guard forgives as it is meant to, in a sentence; empty where none was looked at."""
+    forgiven = [cost for cost in report.clean.ordinary if cost.forgiven]
+    if not forgiven:
+        return ""
+    met = sum(cost.acted.value > 0 for cost in forgiven)
+    turned = len(turned_on(report.clean.ordinary, report.gate.ordinary_alarms))
+    if not met:
+        return (
+            f"none of {len(forgiven)} ordinary behaviours that are meant to be forgiven had accounts coarsened or "
+            f"withheld; {forgiven[0].acted.n} accounts each"
+        )
+    return (
+        f"of {len(forgiven)} ordinary behaviours that are meant to be forgiven, {met} had accounts coarsened or "
+        f"withheld, {turned} of them for sure more than {report.gate.ordinary_alarms:.0%} of their accounts; "
+        f"{forgiven[0].acted.n} accounts each"
+    )
+
+
+def ordinary_sentence(cost: OrdinaryCost) -> str:
+    """What accounts that behave so are met with, which part it was, and what a site does about it."""
+    said = f"{estimate_text(cost.acted, share=True)} of {cost.acted.n} accounts coarsened or withheld"
+    said += f" ({limits_text(cost.acted, share=True)}), {estimate_text(cost.withheld, share=True)} withheld"
+    if parts := parts_text(cost):
+        said += f", by {parts}"
+    said += f"; the screen refuses {estimate_text(cost.screened, share=True)} of {cost.screened.n} rows."
+    return f"{said} Not meant to be forgiven: {cost.remedy}" if cost.remedy else said
+
+
+def parts_text(cost: OrdinaryCost) -> str:
+    """Which parts of the monitors the wealth was of when accounts were first acted upon; empty where none was."""
+    large = sorted(((share, part) for part, share in cost.parts.items() if share >= 0.05), reverse=True)
+    return ", ".join(f"{part} {share:.0%}" for share, part in large)
 
 
 def threat_text(finding: Finding, modality: str) -> str:

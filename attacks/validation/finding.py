@@ -95,18 +95,42 @@ class Utility(_Record):
         return _less(dump(self), "mean_error", "unchanged", "sensitivity_lost", *certified)
 
 
+class OrdinaryCost(_Record):
+    """What one ordinary behaviour costs the accounts that behave so, and whether the policy is meant to forgive it.
+
+    `acted` is the share of accounts that the monitors ever coarsen or withhold, `withheld` that of accounts withheld,
+    `screened` the share of the different rows sent that the screen of single inputs refuses. `parts` are the mean
+    shares of the monitors' parts in the wealth when an account is first acted upon. `remedy` says what a site does
+    about what is not forgiven.
+    """
+
+    behaviour: str
+    group: str
+    forgiven: bool
+    remedy: str = ""
+    acted: Interval
+    withheld: Interval
+    screened: Interval
+    parts: dict[str, float] = {}
+
+
 class CleanCost(_Record):
     """What the guard costs those who do nothing wrong.
 
     `site` is benign traffic from where the guard was calibrated, `drift` the test split when it is another
-    one. `latency` are the median milliseconds of a single query without and with the guard, `latency_ratio` the second
-    over the first, the two measured in turn; no network and no audit log in it.
+    one. `ordinary` is what hospitals do besides asking about one patient after the other. `latency` are the median
+    milliseconds of a single query without and with the guard, `latency_ratio` the second
     """
 
     site: Utility
     drift: Utility | None = None
+    ordinary: tuple[OrdinaryCost, ...] = ()
     latency: Pair | None = None
     latency_ratio: Interval | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        return _less(dump(self), "ordinary")
 
 
 class Acceptance(_Record):

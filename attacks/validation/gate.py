@@ -23,7 +23,8 @@ from typing import ClassVar, Self
 
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.certified_share import coverage_harm, denial_harm
-from medward.attacks.validation.finding import BEHIND, Arm, Finding, Status
+from medward.attacks.validation.finding import BEHIND, Arm, Finding, OrdinaryCost, Status
+from medward.attacks.validation.ordinary.verdict import ordinary_harm
 from medward.attacks.validation.sample_size import shortage_words
 from medward.guard.policy import GatePolicy
 
@@ -43,7 +44,8 @@ class JudgedCell(ABC):
     single benign rows of the calibrated site are refused. `accounts` is the share of benign accounts there that the
     monitor ever acts on: its lower end can break a cell, but its upper end is not asked to hold, as that would take
     hundreds of accounts; what bounds it is the e-process. `sensitivity_lost` is what the guard costs of each class, and
-    is judged alike: of a rare class no site has the rows for an upper end. `refused` are the shares of attacked rows
+    is judged alike: of a rare class no site has the rows for an upper end. So is `ordinary`, what ordinary behaviour
+    costs accounts (`attacks.validation.ordinary`). `refused` are the shares of attacked rows
     that the guard refuses on an arm, which whoever can change inputs on their way denies to patients. `uncertified` is
     the share of clean rows whose answer is not certified, and `denied` that of rows that lose their certificate under
     attack, where the policy has answers certified, plain or balanced over classes, whichever is larger; either is
@@ -64,6 +66,7 @@ class JudgedCell(ABC):
     false_refusal: Interval | None = None
     accounts: Interval | None = None
     sensitivity_lost: Mapping[str, Interval] = field(default_factory=dict)
+    ordinary: Sequence[OrdinaryCost] = ()
     refused: Mapping[Arm, Interval] = field(default_factory=dict)
     uncertified: Interval | None = None
     uncertified_classes: Mapping[str, Interval] = field(default_factory=dict)
@@ -280,6 +283,7 @@ def _harm(cell: JudgedCell, gate: GatePolicy) -> tuple[str, ...]:
             f"The guard turns on benign accounts: at least {accounts.low:.1%} of them are coarsened or "
             f"withheld, the bound is {gate.false_refusal:.1%}."
         )
+    reasons += ordinary_harm(cell.ordinary, gate.ordinary_alarms)
     for arm, denied in cell.refused.items():
         if arm in BEHIND and denied.low > gate.attack_refusal:
             reasons.append(

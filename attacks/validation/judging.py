@@ -37,6 +37,7 @@ def judge_attack(
         false_refusal=clean.site.false_refusal,
         accounts=clean.site.accounts,
         sensitivity_lost=clean.site.sensitivity_lost,
+        ordinary=clean.ordinary,
         uncertified=_both(cell.uncertified, clean.site.uncertified_worst),
         uncertified_classes={
             name: share
@@ -70,7 +71,7 @@ def judge_attack(
             "judged_adaptive": cell.adaptive,
             "adaptive_name": "" if runs.adaptive is None else runs.adaptive.name,
             "adaptive_threat": None if runs.adaptive is None else runs.adaptive.threat,
-            "clean_cost": clean,
+            "clean_cost": clean.model_copy(update={"ordinary": ()}),  # which the report tells once
             "n": len(results["undefended"].outcome),
             "queries": {arm: result.queries for arm, result in results.items()},
             "flags": flags,

@@ -30,6 +30,8 @@ from medward.attacks.validation.journal import (
     value_name,
 )
 from medward.attacks.validation.judging import blank_finding
+from medward.attacks.validation.ordinary.measure import recalled_ordinary
+from medward.attacks.validation.ordinary.verdict import told_ordinary
 from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report, said_keys
@@ -106,7 +108,7 @@ def run_validation(
     runner = Runner(deployment, journal, run_by, shared.data)
     steps = len(ARMS) + (deployment.before is not None)
     writes = isinstance(model.spec.task, WrittenReport)
-    with Progress(total=1 + steps * len(attacks), shown=progress, begins=writes) as bar:
+    with Progress(total=2 + steps * len(attacks), shown=progress, begins=writes) as bar:
         if plan.told:
             bar.say(plan.told)
 
@@ -117,6 +119,17 @@ def run_validation(
         kept, recalled = journal.once({**runner.names, "run": "clean"}, measure)
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
+        bar.begin("ordinary behaviour")
+        ordinary, recalled = recalled_ordinary(
+            bundle,
+            fitted.get("holdout", fitted["test"]),
+            shared.data.pool,
+            journal,
+            runner.names,
+            quick=plan.rows is not None,
+        )
+        clean = clean.model_copy(update={"ordinary": ordinary})
+        bar.done("ordinary behaviour", told_ordinary(ordinary, policy.gate.ordinary_alarms), recalled=recalled)
         findings: list[Finding] = []
         shortages: list[str] = []
         holdings: dict[str, AttackData | NotTested] = {}

@@ -11,7 +11,7 @@ from medward.attacks.families import FAMILIES
 from medward.attacks.intervals import Interval, clopper_pearson, worst_rate
 from medward.attacks.membership.cell import MembershipCell, leak_interval
 from medward.attacks.validation.cause import WAIVABLE, Cause, find_causes
-from medward.attacks.validation.finding import Finding, Status
+from medward.attacks.validation.finding import Finding, OrdinaryCost, Status
 from medward.attacks.validation.gate import GOOD, arm_statuses, exit_code, judge_cell, overall_status, rows_to_prove
 from medward.guard.policy import GatePolicy
 
@@ -55,6 +55,13 @@ def test_a_fair_case_is_held(family):
     assert len(reasons) == 1
 
 
+def looped(acted, *, forgiven=True):
+    """A loop that so many of 20 accounts were acted upon for."""
+    found = clopper_pearson(acted, 20)
+    what = {"behaviour": "17 fixed inputs", "group": "loops", "forgiven": forgiven}
+    return OrdinaryCost(**what, remedy="" if forgiven else "Stop.", acted=found, withheld=found, screened=share(0.0))
+
+
 CASES = [
     ("evasion", {"undefended": share(0.3)}, Status.INCONCLUSIVE, "too weak"),
     ("evasion", {"undefended": share(0.52)}, Status.INCONCLUSIVE, "too weak"),
@@ -72,6 +79,9 @@ CASES = [
     ("membership", {"undefended": around(0.2), "guarded": around(0.2)}, Status.BROKEN, "The attack passes"),
     ("evasion", {"accounts": share(0.5, 20)}, Status.BROKEN, "turns on benign accounts"),
     ("evasion", {"accounts": share(0.0, 20)}, Status.HELD, "at most"),
+    ("evasion", {"ordinary": [looped(18)]}, Status.BROKEN, "turns on ordinary behaviour"),
+    ("evasion", {"ordinary": [looped(2)]}, Status.HELD, "at most"),
+    ("evasion", {"ordinary": [looped(20, forgiven=False)]}, Status.HELD, "at most"),
     ("evasion", {"sensitivity_lost": {"ill": share(0.2, 60)}}, Status.BROKEN, 'costs sensitivity for "ill"'),
     ("evasion", {"sensitivity_lost": {"ill": share(0.0, 9), "well": share(0.01)}}, Status.HELD, "at most"),
     ("evasion", {"refused": {"adaptive": share(1.0)}}, Status.HELD, "at most"),  # by default it is told, not judged
@@ -124,6 +134,7 @@ def test_each_reason_not_to_hold_has_a_cause(family, change, status, word):
         "passes": Cause.PASSED,
         "refuses benign": Cause.BENIGN_REFUSED,
         "turns on benign accounts": Cause.BENIGN_ACCOUNTS,
+        "turns on ordinary behaviour": Cause.ORDINARY_ACCOUNTS,
         "costs sensitivity": Cause.SENSITIVITY_LOST,
         "certifies too little": Cause.UNCERTIFIED,
         "takes certificates away": Cause.DENIED,

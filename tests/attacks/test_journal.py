@@ -178,23 +178,23 @@ def runs(tmp_path, monkeypatch, without_page):
 
 @pytest.mark.parametrize("what", OTHER)
 def test_no_run_is_recalled_once_anything_it_depends_on_has_changed(runs, what):
-    assert runs() == (3, 4)
-    assert runs() == (3, 4), "unchanged, every run is recalled"
-    assert runs(**OTHER[what]) == (6, 8)
-    assert runs() == (6, 8)
+    assert runs() == (3, 5)
+    assert runs() == (3, 5), "unchanged, every run is recalled"
+    assert runs(**OTHER[what]) == (6, 10)
+    assert runs() == (6, 10)
 
 
 def test_what_a_site_lives_with_changes_no_run(runs):
-    assert runs() == (3, 4)
+    assert runs() == (3, 5)
     waiver = Waiver(attack="scripted", reason="reviewed by the board", by="Dr. Ada Example", until=today_utc())
     accepting = SETTINGS["policy"].model_copy(update={"accept": (waiver,)})
-    assert runs(policy=accepting) == (3, 4)
-    assert runs(policy=accepting.model_copy(update={"on_error": "flag"})) == (6, 8), "the control"
+    assert runs(policy=accepting) == (3, 5)
+    assert runs(policy=accepting.model_copy(update={"on_error": "flag"})) == (6, 10), "the control"
 
 
-def test_other_settings_of_the_attack_leave_only_the_clean_cost(runs):
-    assert runs() == (3, 4)
-    assert runs(attack=Scripted(free=0.9)) == (6, 7)
+def test_other_settings_of_the_attack_leave_only_what_benign_users_pay(runs):
+    assert runs() == (3, 5)
+    assert runs(attack=Scripted(free=0.9)) == (6, 8)
 
 
 OTHER_NETWORKS = {
@@ -207,9 +207,9 @@ OTHER_NETWORKS = {
 
 @pytest.mark.parametrize("what", OTHER_NETWORKS)
 def test_another_network_is_another_run(runs, what):
-    assert runs(network=Net()) == (3, 4)
-    assert runs(network=Net()) == (3, 4), "an equal network is the same run"
-    assert runs(network=OTHER_NETWORKS[what]) == (6, 8)
+    assert runs(network=Net()) == (3, 5)
+    assert runs(network=Net()) == (3, 5), "an equal network is the same run"
+    assert runs(network=OTHER_NETWORKS[what]) == (6, 10)
 
 
 def test_a_network_without_parameters_has_a_name_and_no_network_has_none():

@@ -215,8 +215,9 @@ def test_a_second_validation_runs_nothing_and_finds_the_same(bundle, tmp_path):
 def test_one_line_per_finished_run_where_there_is_no_terminal(bundle, tmp_path, capsys):
     run_validation(Deployment(bundle=bundle), SPLITS, tmp_path, attacks=[Scripted()], progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
-    assert lines[1].startswith("scripted, undefended: 0.95")
+    assert len(lines) == 5
+    assert lines[1].startswith("ordinary behaviour: 0 of ")
+    assert lines[2].startswith("scripted, undefended: 0.95")
     run_validation(Deployment(bundle=bundle), SPLITS, tmp_path, attacks=[Scripted()], progress=False)
     assert capsys.readouterr().err == ""
 

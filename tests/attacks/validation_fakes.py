@@ -14,6 +14,8 @@ import numpy as np
 from medward.attacks.base import Access, AttackData, AttackResult, ThreatModel
 from medward.attacks.target import Target
 from medward.attacks.validation.deployment import Deployment
+from medward.attacks.validation.ordinary import measure
+from medward.attacks.validation.ordinary.behaviour import VisitSettings
 from medward.attacks.validation.run import run_validation
 from medward.guard.accounts.stores import Store
 from medward.guard.data.split import Split
@@ -135,6 +137,7 @@ SPLITS = {"train": rows(100, 2), "holdout": rows(400, 3), "test": rows(200, 4)}
 
 if __name__ == "__main__":
     out, counter, seconds = sys.argv[1:]
+    measure.FULL_LOOK = VisitSettings(accounts=2, queries=5, rounds=2, rows=5)  # as in tests' own process
     slow = [Scripted(name=f"slow-{i}", counter=counter, seconds=float(seconds)) for i in range(3)]
     run_validation(Deployment(bundle=deployment()), SPLITS, Path(out), attacks=slow, progress=False)
     print("done", flush=True)
