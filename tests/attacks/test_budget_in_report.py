@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from medward.attacks.extraction import InDomainTheft
 from medward.attacks.report.table import print_findings
 from medward.attacks.report.words import report_headline
 from medward.attacks.validate import validate
-from medward.attacks.validation.deployment import Deployment
+from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.finding import Status
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
@@ -21,6 +22,7 @@ from medward.attacks.validation.traffic import DeclaredTraffic
 from medward.guard.bundle.folder import load_bundle
 from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
+from medward.guard.types import Level, Query
 
 THIEF = InDomainTheft(queries=32, steps=20, draws=1)
 
@@ -95,3 +97,16 @@ def test_traffic_is_refused_before_work_begins_unless_both_are_said(tmp_path, go
 @pytest.fixture
 def golden_bundle():
     return load_bundle(Path(__file__).parents[1] / "golden" / "bundle")
+
+
+@pytest.mark.parametrize("level", ["full", "rounded", "top", "label"])
+def test_prices_are_what_the_guard_charges(level):
+    policy = Policy(on_error="withhold", release={"level": level, "top": 1}, budget={"total_bits": 1000})
+    known = Deployment(bundle=deployment(policy=policy))
+    inputs = SPLITS["test"].inputs[:1]
+    prices = known.answer_prices(known.bundle.model.predict(inputs).scores)
+    answer = fresh_guard(known.bundle).answer(Query(principal=("org", "key"), inputs=inputs))
+    spent = [each.evidence["bits_total"] for each in answer.verdicts if each.part == "leakage"]
+    assert [each for each, _ in prices] == sorted({answer.levels[0], Level.LABEL})
+    assert spent == [math.ceil(prices[0][1] * 1000) / 1000] * 2
+    assert known.answer_prices(None) == ()

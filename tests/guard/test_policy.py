@@ -63,6 +63,7 @@ def test_on_error_must_be_chosen():
         ('on_error = "flag"\n[monitor]\nladdr = 1', ["monitor.laddr", "not a known key"]),
         ('on_error = "flag"\n[gate]\nevasion_success = 0.51', ["gate.evasion_success", "0.51", "0.5"]),
         ('on_error = "flag"\n[gate]\nextraction_gain = 0.9', ["gate.extraction_gain", "0.9", "0.5"]),
+        ('on_error = "flag"\n[gate]\nextraction_days = 7', ["gate.extraction_days", "7", "30"]),
         ('on_error = "flag"\n[gate]\nmembership_auc = 0.76', ["gate.membership_auc", "0.76", "0.75"]),
         ('on_error = "flag"\n[gate]\nfalse_refusal = 0.3', ["gate.false_refusal", "0.3", "0.2"]),
         ("on_error = ", ["not valid TOML"]),

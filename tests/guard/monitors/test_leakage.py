@@ -113,6 +113,14 @@ def test_a_query_on_a_wrong_day_locks_nobody_out_and_gives_nothing_back(wrong):
     assert told[5:] == [4, 4]
 
 
+def test_the_limit_of_the_count_of_days_a_clock_that_runs_through_weeks_twice_gives_them_twice_and_nothing_in_all():
+    state, told, budget = None, [], Leakage(daily=2, total=29)
+    for turn, day in enumerate([*range(1, 13), 1, 2, 3, 4]):
+        state, levels = budget.step(state, day, fresh(5, COARSE, start=10 * turn))
+        told.append(sum(level is Level.LABEL for level in levels))
+    assert told == [2] * 12 + [0, 2, 2, 1], "a day older than the last eight is forgotten; what is spent in all is not"
+
+
 def test_a_state_of_an_older_version_goes_on():
     state = {"release": "", "day": 10, "today": 2000, "total": 2000, "recent": []}
     after, levels = Leakage(daily=4).step(state, 10, fresh(3, COARSE))
