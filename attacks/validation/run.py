@@ -119,7 +119,6 @@ def run_validation(
         kept, recalled = journal.once({**runner.names, "run": "clean"}, measure)
         clean = CleanCost.model_validate(kept["cost"])
         bar.done("clean cost", f"{clean.site.false_refusal} refused", recalled=recalled)
-        bar.begin("ordinary behaviour")
         ordinary, recalled = recalled_ordinary(
             bundle,
             fitted.get("holdout", fitted["test"]),
@@ -127,6 +126,7 @@ def run_validation(
             journal,
             runner.names,
             quick=plan.rows is not None,
+            begin=lambda: bar.begin("ordinary behaviour"),
         )
         clean = clean.model_copy(update={"ordinary": ordinary})
         bar.done("ordinary behaviour", told_ordinary(ordinary, policy.gate.ordinary_alarms), recalled=recalled)

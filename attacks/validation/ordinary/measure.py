@@ -8,7 +8,7 @@ thief's stream goes the same way, so that a guard that sees nothing can't pass f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,12 +127,23 @@ def planned_work(spec: ModelSpec, settings: VisitSettings) -> tuple[int, int]:
 
 
 def recalled_ordinary(
-    bundle: Bundle, split: Split, pool: Array | None, journal: Journal, names: Mapping[str, Any], *, quick: bool
+    bundle: Bundle,
+    split: Split,
+    pool: Array | None,
+    journal: Journal,
+    names: Mapping[str, Any],
+    *,
+    quick: bool,
+    begin: Callable[[], None],
 ) -> tuple[tuple[OrdinaryCost, ...], bool]:
-    """What ordinary behaviour costs accounts of `bundle`, and whether `journal` had it; `names` name the validation."""
+    """What ordinary behaviour costs accounts of `bundle`, and whether `journal` had it; `names` name the validation.
+
+    `begin` is called where it is not recalled.
+    """
     model, settings = bundle.model, visit_settings(bundle.model.spec, quick=quick)
 
     def measure() -> list[dict[str, Any]]:
+        begin()
         costs = measure_ordinary(
             model, bundle.policy, bundle.profile, split, seed=int(names["seed"]), settings=settings, pool=pool
         )
