@@ -314,6 +314,7 @@ TABLES = {
     "report_evasion": lambda: beside(REPORTS).evasion(),
     "report_evasion_guarded": lambda: beside(REPORTS).evasion_guarded(),
     "commissioning_ordinary": lambda: beside(COMMISSIONING).ordinary(),
+    "commissioning_shares": lambda: beside(COMMISSIONING).shares(),
     "commissioning_images": lambda: beside(COMMISSIONING).images(),
     "commissioning_tables": lambda: beside(COMMISSIONING).tables(),
     "ordinary_accounts": lambda: beside(ORDINARY).accounts(),

@@ -12,7 +12,7 @@ NAMES = {
     "wdbc": "WDBC (tuned on)",
     "nih-cxr": "NIH-64",
     "blood": "blood cells",
-    "fetal-ctg": "fetal CTG",
+    "fetal-ctg": "fetal CTG (mended on)",
 }
 IMAGES, TABLES = ("pneumoniamnist", "nih-cxr", "blood"), ("wdbc", "fetal-ctg")
 
@@ -25,6 +25,22 @@ def images() -> str:
 def tables() -> str:
     """Mistakes of tables."""
     return _mistakes(TABLES)
+
+
+def shares() -> str:
+    """Of all batches with a mistake what was said, by set, and on fetal CTG before that was mended."""
+    details = claim_details(CLAIM)
+    found = {NAMES[name]: each for name, each in details["shares"].items()}
+    found["fetal CTG, first printing"] = details["before"]["fetal-ctg"]["shares"]
+    outcomes = {
+        "right": "right",
+        "among": "named second",
+        "wrong": "another",
+        "differs": "differs",
+        "nothing": "nothing",
+    }
+    rows = ((name, *(f"{each[outcome]:.1%}" for outcome in outcomes)) for name, each in found.items())
+    return table(("set", *outcomes.values()), rows)
 
 
 def ordinary() -> str:

@@ -28,6 +28,8 @@ from medward.guard.types import Array
 STRANGE_ROWS = "strange"
 FITTING = 0.005
 """At what level a column may still lie apart once a mistake is undone that is said of it."""
+COMMON = 0.05
+"""Of calibration rows, beyond which a value that they hold is not taken for a missing one."""
 ALTERNATIVES = 2
 """How many further units are named at most that explain a column nearly as well."""
 LIKELIEST, EXCHANGED = 8, 40
@@ -63,13 +65,9 @@ class ColumnExplainer:
         if standardised:
             return (standardised,)
         undone, notes = self._recoded(rows.copy(), tests)
-        for column, value in self._gaps(undone, tests):
-            held = np.isclose(undone[:, column], value)
-            undone[held, column] = np.median(ordinary.values[column])
-            notes.append(self._gap_note(column, value, int(held.sum()), len(rows)))
         for _ in range(rows.shape[1]):
             apart = self._apart(undone, STRANGE_BATCH)
-            found = next(filter(None, (self._undone(undone, column) for column in apart)), None)
+            found = next(filter(None, (self._undone(undone, each) or self._gap(undone, each) for each in apart)), None)
             if found is None:
                 break
             undone, note = found
@@ -89,7 +87,7 @@ class ColumnExplainer:
     def _apart(self, rows: Array, level: float) -> list[int]:
         """The columns that lie apart at `level`, all tests of the batch together, the clearest first."""
         count = len(rows[0])
-        p_values = [self._column_p(rows, column) for column in range(count)]
+        p_values = [min(self._column_p(rows, each), self._shared(rows, each)[1]) for each in range(count)]
         order = sorted(range(count), key=lambda column: p_values[column])
         return [column for column in order if p_values[column] * (3 * count + 1) <= level]
 
@@ -98,13 +96,13 @@ class ColumnExplainer:
         return min(both_sides("", rows[:, column], self.ordinary.values[column]).values())
 
     def _fits(self, rows: Array, *columns: int) -> bool:
-        """Whether columns lie where calibration's do, and are as wide."""
+        """Whether columns lie where calibration's do, are as wide, and share no value that is new."""
         assert self.ordinary is not None
         for column in columns:
             benign = self.ordinary.values[column]
             middle = np.median(benign)
             narrow = exceedance_p_value(-np.abs(rows[:, column] - middle), np.sort(-np.abs(benign - middle)))
-            if min(narrow, self._column_p(rows, column)) <= FITTING:
+            if min(narrow, self._column_p(rows, column), self._shared(rows, column)[1]) <= FITTING:
                 return False
         return True
 
@@ -142,34 +140,39 @@ class ColumnExplainer:
         assert self.ordinary is not None
         return bool(self.ordinary.whole[column]) and len(np.unique(self.ordinary.values[column])) <= MOST_CODES
 
-    def _gaps(self, rows: Array, tests: BatchTests) -> list[tuple[int, float]]:
-        """Columns and the value that stands for what is missing in them: shared, and the other rows are not apart."""
-        found = []
-        for column in range(rows.shape[1]):
-            if f"{column} shared" in tests.found:
-                value, p = self._shared(rows, column)
-                if p > FITTING:
-                    continue
-                others = rows[~np.isclose(rows[:, column], value)]
-                if value in GAPS or not len(others) or self._column_p(others, column) > FITTING:
-                    found.append((column, value))
-        return found
+    def _gap(self, rows: Array, column: int) -> tuple[Array, CommissioningNote] | None:
+        """The rows with ordinary values for the one that stands for what is missing in a column, and the note of it.
 
-    def _gap_note(self, column: int, value: float, count: int, of: int) -> CommissioningNote:
-        name = self._name(column)
-        if value in GAPS:
-            return self._note(f"missing as {value:g}", f"to have {value:g} for a missing {name}", count, of)
-        return self._note("missing as one value", f"to have one value, {value:.4g}, for a missing {name}", count, of)
+        None unless many share it, other rows are not apart, and hardly any calibration row holds it: where these do,
+        more of them may be another population.
+        """
+        assert self.ordinary is not None
+        value, p = self._shared(rows, column)
+        if p > FITTING or self.ordinary.known(column, value) > COMMON * self.ordinary.rows:
+            return None
+        held = np.isclose(rows[:, column], value)
+        if value not in GAPS and self._column_p(rows[~held], column) <= FITTING:
+            return None
+        undone, name, count = rows.copy(), self._name(column), int(held.sum())
+        benign = self.ordinary.values[column]
+        undone[held, column] = benign[np.linspace(0, len(benign) - 1, count).astype(int)]
+        word, words = f"missing as {value:g}", f"to have {value:g} for a missing {name}"
+        if value not in GAPS:
+            word, words = "missing as one value", f"to have one value, {value:.4g}, for a missing {name}"
+        return undone, self._note(word, words, count, len(rows))
 
     def _standardised(self, rows: Array, ordinary: OrdinaryColumns) -> CommissioningNote | None:
-        """Whether rows are ordinary once their columns get the calibration's means and deviations."""
+        """Whether rows are ordinary once their columns get the calibration's means and deviations.
+
+        But for values that many share: the sender's means and deviations are not quite those.
+        """
         undone = rows * ordinary.deviations + ordinary.means
         undone = np.where(ordinary.whole, np.round(undone), undone).astype(rows.dtype)
         return self._whole("standardised", "standardised, and raw values were calibrated", rows, undone)
 
     def _whole(self, name: str, words: str, rows: Array, undone: Array) -> CommissioningNote | None:
-        before, after = self.strangeness_of(rows), self.strangeness_of(undone)
-        if _clearly_more(before, after) and not self._tests(undone).strange:
+        before, after, tests = self.strangeness_of(rows), self.strangeness_of(undone), self._tests(undone)
+        if _clearly_more(before, after) and not any(not each.endswith("shared") for each in tests.found):
             return self._note(name, words, int((after < before).sum()), len(rows))
         return None
 
@@ -244,7 +247,14 @@ class ColumnExplainer:
         assert self.ordinary is not None
         for name in tests.found:
             column, _, side = name.partition(" ")
-            if side in ("above", "below"):
+            if side == "shared":
+                value, _ = self._shared(rows, int(column))
+                count = int(np.isclose(rows[:, int(column)], value).sum())
+                words = f"have {self._name(int(column))} at {value:.4g}, more than calibration rows have"
+                found.append(
+                    self._note(f"unexplained: {self._name(int(column))}", words, count, len(rows), explained=False)
+                )
+            elif side in ("above", "below"):
                 sign = 1 if side == "above" else -1
                 benign = np.sort(sign * self.ordinary.values[int(column)])
                 count = int((sign * rows[:, int(column)] > benign[-max(1, int(_TAIL * len(benign)))]).sum())
