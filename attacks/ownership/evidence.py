@@ -106,7 +106,8 @@ def _limits(told: OwnershipEvidence) -> list[str]:
     lines = []
     if blind := [way.way for way in told.ways if not way.powerful]:
         lines.append(
-            f"Cannot tell of clones made by asking about {' or '.join(blind)}: not all of the owner's stand out clearly."
+            f"Cannot tell of clones made by asking about {' or '.join(blind)}: not all of the owner's stand out "
+            "clearly."
         )
     if told.absent:
         lines.append(
