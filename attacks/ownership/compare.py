@@ -22,6 +22,8 @@ from medward.guard.types import Array, Ints
 
 ALPHA_EVIDENCE = 0.05
 """The p-value up to which a suspect's agreement is called evidence, unless said otherwise."""
+POWER_SHARE = 0.5
+"""The share of that which the fitted p-value of the owner's clones may be where a fingerprint claims power."""
 
 
 def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE) -> OwnershipEvidence:
@@ -41,9 +43,9 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
     counts = np.array([part.sum() for part in parts], np.float64)
     null = _agreements(found, parts, found.null)
     clones, suspect = _agreements(found, parts, found.clones), _agreements(found, parts, decided[None])[:, 0]
-    sorts = np.unique(found.null_sorts)
-    p_value = _sorted_p_value(null, found.null_sorts, suspect, counts)
-    shown = np.array([_sorted_p_value(null, found.null_sorts, clone, counts) <= alpha for clone in clones.T], bool)
+    sorted_null = [null[:, found.null_sorts == sort] for sort in np.unique(found.null_sorts)]
+    p_value, fitted = _p_values(sorted_null, suspect, counts)
+    shown = np.array([_clearly_shown(*_p_values(sorted_null, clone, counts), alpha) for clone in clones.T], bool)
     told = tuple(
         WayAgreement(
             way=found.way_names[way],
@@ -59,13 +61,13 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
         judgement=_judged(p_value, alpha, told),
         p_value=p_value,
         alpha=alpha,
-        null=int(np.bincount(found.null_sorts).min()),
-        recipe=len(np.unique(found.null_sorts)) > 1,
+        null=min(len(each.T) for each in sorted_null),
+        recipe=len(sorted_null) > 1,
         answered=int(answered.sum()),
         asked=len(found),
         ways=told,
         absent=tuple(name for way, name in enumerate(found.way_names) if way not in ways),
-        fitted=_largest([fitted_p_value(null[:, found.null_sorts == sort], suspect, counts) for sort in sorts]),
+        fitted=fitted,
     )
 
 
@@ -96,22 +98,27 @@ def checked_answers(found: Fingerprint, decided: Ints) -> Ints:
     return decided
 
 
-def _sorted_p_value(null: Array, sorts: Ints, suspect: Array, counts: Array) -> float:
-    """The largest rank p-value over the sorts of independent models: a suspect must stand out from each."""
-    return max(rank_p_value(*prominence(null[:, sorts == sort], suspect, counts)) for sort in np.unique(sorts))
+def _p_values(sorted_null: list[Array], suspect: Array, counts: Array) -> tuple[float, FittedNull | None]:
+    """By rank and fitted, the largest over the sorts of independent models: a suspect must stand out from each."""
+    rank = max(rank_p_value(*prominence(null, suspect, counts)) for null in sorted_null)
+    fitted = [fitted_p_value(null, suspect, counts) for null in sorted_null]
+    known = [each for each in fitted if each is not None]
+    if len(known) < len(fitted):
+        return rank, None
+    return rank, FittedNull(p_value=max(each.p_value for each in known), fit=min(each.fit for each in known))
+
+
+def _clearly_shown(p_value: float, fitted: FittedNull | None, alpha: float) -> bool:
+    """Whether a clone is evidence with room to spare: a thief's clone is not quite like the owner's.
+
+    A rank cannot tell who just exceeds the null from who exceeds it by far, so the fitted p-value must be small too.
+    """
+    return p_value <= alpha and (fitted is None or fitted.p_value <= POWER_SHARE * alpha)
 
 
 def _agreements(found: Fingerprint, parts: list[Array], decided: Ints) -> Array:
     """Agreements ``(w, m)`` on each of `parts`."""
     return np.array([balanced_agreement(found.own[part], decided[:, part]) for part in parts])
-
-
-def _largest(fitted: list[FittedNull | None]) -> FittedNull | None:
-    """The largest p-value and the worst fit; None where any is."""
-    known = [each for each in fitted if each is not None]
-    if len(known) < len(fitted):
-        return None
-    return FittedNull(p_value=max(each.p_value for each in known), fit=min(each.fit for each in known))
 
 
 def _judged(p_value: float, alpha: float, ways: tuple[WayAgreement, ...]) -> OwnershipJudgement:

@@ -17,7 +17,7 @@ OwnershipJudgement = Literal["evidence", "no evidence", "cannot tell"]
 class WayAgreement:
     """One way of theft: the suspect's agreement on its `inputs`, that of the null and of the owner's clones.
 
-    `clones_shown` is how many of the owner's `clones` made in this way would have been evidence.
+    `clones_shown` is how many of the owner's `clones` made in this way would clearly have been evidence.
     """
 
     way: str
@@ -29,7 +29,7 @@ class WayAgreement:
 
     @property
     def powerful(self) -> bool:
-        """Whether every clone that the owner made in this way would have been evidence."""
+        """Whether every clone that the owner made in this way would clearly have been evidence."""
         return 0 < len(self.clones) == self.clones_shown
 
     def sentence(self) -> str:
@@ -71,7 +71,7 @@ class OwnershipEvidence:
         lines = [
             f"{way.way}: {way.inputs} inputs; independent models agree on {min(way.null):.2f} to {max(way.null):.2f}, "
             f"so a suspect must agree on more than that; {way.clones_shown} of {len(way.clones)} clones of the owner's "
-            f"would be evidence at {self.alpha:g} (they agree on "
+            f"would clearly be evidence at {self.alpha:g} (they agree on "
             f"{', '.join(f'{each:.2f}' for each in sorted(way.clones))})"
             for way in self.ways
         ]
@@ -105,7 +105,10 @@ def _limits(told: OwnershipEvidence) -> list[str]:
     """What cannot be told whoever the suspect is."""
     lines = []
     if blind := [way.way for way in told.ways if not way.powerful]:
-        lines.append(f"Cannot tell of clones made by asking about {' or '.join(blind)}: the owner's do not stand out.")
+        lines.append(
+            f"Cannot tell of clones made by asking about {' or '.join(blind)}: not all of the owner's stand out "
+            "clearly."
+        )
     if told.absent:
         lines.append(
             f"Cannot tell of clones made by asking about {' or '.join(told.absent)}: there are too few inputs."

@@ -112,7 +112,7 @@ def test_what_a_fingerprint_can_show_is_said_when_it_is_made(at_desk, capsys, tm
     out = str(tmp_path / "second.npz")
     assert run("fingerprint", "bundle", "--data", "data.npz", "-o", out, *SHORT) == 0
     said = capsys.readouterr().out
-    assert "clones of the owner's would be evidence at 0.05" in said
+    assert "clones of the owner's would clearly be evidence at 0.05" in said
     assert "--recipe" in said  # it was not given
     assert "keep the file secret" in said
 
