@@ -29,8 +29,8 @@ from medward.guard.types import Array, Ints
 
 ALPHA = 0.001
 """The false-alarm rate at which an account counts as noticed."""
-SHARES = (1.0, 0.1)
-ROWS = 120  # inputs made of each kind
+STOLEN_SHARES = (1.0, 0.1)
+MADE_ROWS = 120  # inputs made of each kind
 ACCOUNTS, QUERIES = 15, 600
 _TAIL = 0.005  # how often ordinary inputs are taken to be in the smallest tail
 
@@ -68,7 +68,7 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
     rng = np.random.default_rng(seed)
     inputs = np.asarray(inputs)
     bet = next(each for each in AccountMonitors.of(policy, profile, 1).bets if isinstance(each, RankBet))
-    some = inputs[rng.integers(len(inputs), size=ROWS)]
+    some = inputs[rng.integers(len(inputs), size=MADE_ROWS)]
     ordinary = benign_cells(profile, bet)
     noticed = []
     for kind, make in invented_inputs(model.spec).items():
@@ -77,12 +77,12 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
         strange = profile.strangeness(made, outputs)
         strata = np.zeros(len(made), np.int64) if profile.strata is None else profile.strata.of(outputs)
         cells = np.array(bet.values(None, strange.tolist(), [""] * len(made), strata.tolist())[1], np.int64)
-        for share in SHARES:
+        for share in STOLEN_SHARES:
             queries = median_queries(bet, ordinary, (cells, strata), share, rng)
             noticed.append(Noticed(kind=kind, share=share, queries=queries))
     sizes, risk = bet.part.sizes, bet.part.risk
     tail = rank_limits(sizes[0], risk * sizes[0] / sum(sizes))[0] if sizes[0] else 1.0
-    limit = dilution_limit(tail, SHARES[-1])
+    limit = dilution_limit(tail, STOLEN_SHARES[-1])
     return Power(
         reference=sizes,
         smallest_tail=tail,
@@ -98,7 +98,7 @@ def invented_inputs(spec: ModelSpec) -> dict[str, Callable[[Array, np.random.Gen
     return {
         "rows drawn from normals": lambda rows, rng: normal_rows(rows, len(rows), rng),
         "rows of shuffled columns": lambda rows, rng: shuffled_rows(rows, len(rows), rng),
-        "another unit in one column": other_unit,
+        "another unit in one column": unit_changed,
     }
 
 
@@ -122,7 +122,7 @@ def other_scanner(images: Array, rng: np.random.Generator) -> Array:  # noqa: AR
     return np.asarray(low + 0.2 * (high - low) + 0.5 * (images - low))
 
 
-def other_unit(rows: Array, rng: np.random.Generator) -> Array:
+def unit_changed(rows: Array, rng: np.random.Generator) -> Array:
     """The rows ``(n, d)`` with one column, another one in each, ten times as large."""
     changed = np.array(rows, np.float64)
     changed[np.arange(len(rows)), rng.integers(rows.shape[1], size=len(rows))] *= 10
@@ -176,8 +176,8 @@ def dilution_limit(tail: float, share: float, alpha: float = ALPHA) -> float:
 def power_words(power: Power) -> tuple[str, ...]:
     """What is noticed and when, a sentence for each kind of inputs."""
     return tuple(
-        f"{kind}: noticed after {_queries(found[SHARES[0]])}; as a tenth of an account's after "
-        f"{_queries(found[SHARES[1]])}"
+        f"{kind}: noticed after {_queries(found[STOLEN_SHARES[0]])}; as a tenth of an account's after "
+        f"{_queries(found[STOLEN_SHARES[1]])}"
         for kind, found in _by_kind(power).items()
     )
 
@@ -187,8 +187,8 @@ def power_cautions(power: Power | None) -> tuple[str, ...]:
     if power is None:
         return ("what this calibration can notice was never measured; protect the model again",)
     found = _by_kind(power)
-    never = [kind for kind, queries in found.items() if queries[SHARES[0]] is None]
-    hidden = [kind for kind, queries in found.items() if queries[SHARES[1]] is None and kind not in never]
+    never = [kind for kind, queries in found.items() if queries[STOLEN_SHARES[0]] is None]
+    hidden = [kind for kind, queries in found.items() if queries[STOLEN_SHARES[1]] is None and kind not in never]
     told = []
     if never:
         told.append(

@@ -330,6 +330,7 @@ class Operated:
     """A bundle of the screening model, as `run_validation` needs it."""
 
     bounds = None
+    cautions = ()
 
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32

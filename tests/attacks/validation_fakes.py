@@ -51,6 +51,7 @@ class FakeBundle:
     model: Linear = field(default_factory=Linear)
     digest: str = "ab" * 32
     bounds: None = None
+    cautions: tuple[str, ...] = ()
     abstains: bool = False
 
     @property

@@ -11,7 +11,7 @@ from medward import protect
 from medward.guard.bundle.folder import load_bundle
 from medward.guard.bundle.power import (
     QUERIES,
-    SHARES,
+    STOLEN_SHARES,
     dilution_limit,
     invented_inputs,
     measure_power,
@@ -89,7 +89,7 @@ def test_the_statement_is_kept_on_the_card_and_said_of_a_bundle(tmp_path):
             modality="tabular", allow_code=True)  # fmt: skip
     loaded = load_bundle(tmp_path / "b", allow_code=True)
     assert loaded.card.power is not None
-    assert {each.share for each in loaded.card.power.noticed} == set(SHARES)
+    assert {each.share for each in loaded.card.power.noticed} == set(STOLEN_SHARES)
     assert loaded.cautions == power_cautions(loaded.card.power)
     assert loaded.cautions
     assert set(loaded.cautions) <= set(loaded.guard(ephemeral=True).notes)

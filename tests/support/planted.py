@@ -134,6 +134,7 @@ class FakeBundle:
     profile: Ideal
     digest: str = "cd" * 32
     digest_without_waivers: str = "cd" * 32
+    cautions: tuple[str, ...] = ()
     bounds: None = None
     gate: GatePolicy = field(default_factory=GatePolicy)
 
