@@ -56,7 +56,13 @@ def _ink(text: str, height: int) -> NDArray[np.float32]:
 
 OVERLAYS = tuple(
     Behaviour(
-        name=name, group="overlays", visits=changed_alike(change), forgiven=True, modalities=("image",), flat=True
+        name=name,
+        group="overlays",
+        visits=changed_alike(change),
+        forgiven=False,
+        remedy="Calibrate on images that carry the same marking (`medward calibrate --site`), or send them without it.",
+        modalities=("image",),
+        flat=True,
     )
     for name, change in (
         ("side marker", side_marker),

@@ -80,7 +80,13 @@ def _mixed(share: float, *, forgiven: bool, remedy: str = "") -> Behaviour:
 
 
 PHANTOMS = (
-    Behaviour(name=f"{_FIRST} phantoms, then patients", group="phantoms", visits=phantoms_first, forgiven=True),
+    Behaviour(
+        name=f"{_FIRST} phantoms, then patients",
+        group="phantoms",
+        visits=phantoms_first,
+        forgiven=False,
+        remedy="Send phantoms while the organisation is commissioned (`medward serve --commission`).",
+    ),
     _mixed(0.02, forgiven=True),
     _mixed(0.1, forgiven=False, remedy="Send phantoms and control samples from a key of their own."),
 )
