@@ -146,3 +146,30 @@ def test_what_was_learned_is_read_back_and_small(fitted):
         assert explain_batch(model, again, sent) == explain_batch(model, profile, sent)
     assert sum(np.asarray(each).nbytes for each in mine.values()) < 500 * len(NAMES)
     assert Profile.from_arrays({name: each for name, each in arrays.items() if name not in mine}).ordinary is None
+
+
+@pytest.fixture(scope="module")
+def counted():
+    """A ward in which a column holds 0 in half of the rows."""
+    model, known = Ward(), rows(400)
+    known[::2, 4], known[1::2, 4] = 0, np.round(3 + np.abs(10 * known[1::2, 1] - 60)) / 10
+    return model, Profile.fit(model, known, risk=0.001, secret=0), known
+
+
+def test_values_that_many_rows_share_are_no_gaps_where_something_else_explains_them(counted):
+    model, profile, known = counted
+    sent = known[:20].copy()
+    assert explain_batch(model, profile, sent) == ()
+    sent[:, [4, 5]] = sent[:, [5, 4]]
+    assert [note.word for note in explain_batch(model, profile, sent)] == ["columns exchanged"]
+    sent = known[:20].copy()
+    sent[:, 4] *= 1000
+    assert [note.word for note in explain_batch(model, profile, sent)] == ["1000 times too large"]
+
+
+def test_more_of_a_value_that_calibration_rows_hold_is_not_called_missing(counted):
+    model, profile, known = counted
+    sent = np.concatenate([known[0:100:2], known[1:3]])  # all but two without a bleed: another population, perhaps
+    notes = explain_batch(model, profile, sent)
+    assert not any(note.explained for note in notes)
+    assert any("'stage' at 0, more than calibration rows have" in note.text for note in notes)
