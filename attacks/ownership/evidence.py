@@ -64,7 +64,7 @@ class OwnershipEvidence:
 
     def sentences(self) -> list[str]:
         """What it says, and what it does not, for a person."""
-        return [*_judgement_words(self), *_limits(self), *_fitted_words(self)]
+        return [*_judgement_words(self), *_limits(self, shown=self.judgement == "evidence"), *_fitted_words(self)]
 
     def power_sentences(self) -> list[str]:
         """What the fingerprint could show, of a suspect that agrees with everything; for when it is made."""
@@ -75,7 +75,7 @@ class OwnershipEvidence:
             f"{', '.join(f'{each:.2f}' for each in sorted(way.clones))})"
             for way in self.ways
         ]
-        return [*lines, *_limits(self)]
+        return [*lines, *_limits(self, shown=False)]
 
 
 _SAID: Mapping[OwnershipJudgement, str] = {
@@ -101,15 +101,15 @@ def _judgement_words(told: OwnershipEvidence) -> list[str]:
     return lines
 
 
-def _limits(told: OwnershipEvidence) -> list[str]:
-    """What cannot be told whoever the suspect is."""
+def _limits(told: OwnershipEvidence, *, shown: bool) -> list[str]:
+    """What cannot be told; of other ways of theft nothing where one was `shown`."""
     lines = []
-    if blind := [way.way for way in told.ways if not way.powerful]:
+    if not shown and (blind := [way.way for way in told.ways if not way.powerful]):
         lines.append(
             f"Cannot tell of clones made by asking about {' or '.join(blind)}: not all of the owner's stand out "
             "clearly."
         )
-    if told.absent:
+    if not shown and told.absent:
         lines.append(
             f"Cannot tell of clones made by asking about {' or '.join(told.absent)}: there are too few inputs."
         )
