@@ -24,7 +24,7 @@ from torch import nn
 
 from medward.attacks.benchmarks.base import BenchmarkTask
 from medward.attacks.benchmarks.networks.architectures import ARCHITECTURES
-from medward.attacks.benchmarks.victims import train_victim
+from medward.attacks.benchmarks.victims import accuracy, train_victim
 from medward.attacks.extraction.base import clone_probabilities
 from medward.attacks.ownership.candidates import image_range
 from medward.attacks.whitebox.surrogate import fit_classifier
@@ -42,6 +42,9 @@ FEWEST_TRAINED = 50
 """Rows that a reference model is trained on at least."""
 TABLE_EPOCHS = 30
 """Of networks of tables, which are small."""
+FEWEST_STEPS = 190
+"""Of a network of images; its epochs are as many as that takes."""
+_LEARNED, _TRIES = 0.1, 3  # balanced accuracy above chance, and kinds that are tried for it
 _SELECTION = 0.1  # of its rows, by which a network's best epoch is chosen
 _SAMPLE = 256  # rows on which a model by a recipe is checked
 _BATCH = 64  # of `train_victim`, which takes whole batches only
@@ -90,17 +93,34 @@ class ReferenceTraining:
     def train(self, number: int, *, seed: int, by_recipe: bool = False) -> tuple[str, Decider]:
         """The reference called `number`, from 0 on: its kind in words, and what decides as it does.
 
-        It decides at the operating point of the model, where that has one. With `by_recipe` every one is trained by the
+        A kind that learns nothing of the rows gives way to the next. It decides at the operating point of the model,
+        where that has one. With `by_recipe` every one is trained by the
         `recipe`, on all rows.
         """
         rng = np.random.default_rng((seed, number))
         if by_recipe:
             return "all rows", self._by_recipe(int(rng.integers(2**31)))
         turn, place = divmod(number, len(self.kinds))
-        kind, drawn = self.kinds[place], turn % 2 == 1
-        rows = self.rows.take(_bootstrap(self.rows, rng) if drawn else rng.permutation(len(self.rows)))
+        drawn = turn % 2 == 1
+        for kind in (*self.kinds[place:], *self.kinds[:place])[:_TRIES]:
+            rows = self.rows.take(_bootstrap(self.rows, rng) if drawn else rng.permutation(len(self.rows)))
+            decide = self._decider(kind, rows, rng)
+            if (found := accuracy(np.asarray(rows.labels), decide(rows.inputs))[1]) >= self._competent:
+                return f"{kind}, {'bootstrap' if drawn else 'all rows'}", decide
+        raise MedwardError(
+            f'references: {_TRIES} models in turn learned nothing of the {len(self.rows)} rows of "train": balanced '
+            f"accuracy {found:.2f} on these very rows, {self._competent:.2f} is needed; a null of such models would "
+            'call any other evidence, so give more rows or better labels in "train"'
+        )
+
+    @property
+    def _competent(self) -> float:
+        """The balanced accuracy on its own training rows from which a reference has learned something."""
+        return 1 / len(self.spec.classes) + _LEARNED
+
+    def _decider(self, kind: str, rows: Split, rng: np.random.Generator) -> Decider:
         likely = self._trained(kind, rows, rng)
-        return f"{kind}, {'bootstrap' if drawn else 'all rows'}", lambda inputs: _decided(likely(inputs), self.spec)
+        return lambda inputs: _decided(likely(inputs), self.spec)
 
     def decisions(self, count: int, inputs: Array, *, seed: int, by_recipe: bool = False) -> Iterator[tuple[str, Ints]]:
         """Of each of `count` references its kind, and what it decides on `inputs`."""
@@ -136,6 +156,10 @@ class ReferenceTraining:
         network = self._learner(kind, scaled, weights) if kind in LEARNERS else self._network(kind, scaled, rng)
         return lambda inputs: clone_probabilities(network, _scaled(inputs, low, span))
 
+    def _enough(self, rows: int) -> int:
+        """Epochs of so many rows: `epochs`, and more where these are too few steps for a network to learn anything."""
+        return max(self.epochs, -(-FEWEST_STEPS * _BATCH // rows))
+
     def _learner(self, kind: str, rows: Split, weights: int) -> nn.Module:
         return fit_classifier(
             rows.inputs,
@@ -143,7 +167,7 @@ class ReferenceTraining:
             classes=len(self.spec.classes),
             modality=self.spec.modality,
             shape=self.spec.shape,
-            epochs=self.epochs if self.spec.modality == "image" else TABLE_EPOCHS,
+            epochs=self._enough(len(rows)) if self.spec.modality == "image" else TABLE_EPOCHS,
             seed=weights,
             normalised=LEARNERS[kind],
         )
@@ -160,7 +184,9 @@ class ReferenceTraining:
             splits={"train": rows.take(np.flatnonzero(~chosen)), "selection": rows.take(np.flatnonzero(chosen))},
             source="",
         )
-        network: nn.Module = train_victim(task, architecture=kind, epochs=self.epochs, seed=int(rng.integers(2**31)))
+        network: nn.Module = train_victim(
+            task, architecture=kind, epochs=self._enough(len(rows)), seed=int(rng.integers(2**31))
+        )
         return network
 
 

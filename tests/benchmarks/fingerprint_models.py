@@ -40,7 +40,7 @@ from medward.attacks.extraction.base import clone_decisions
 from medward.attacks.extraction.course import TheftSession
 from medward.attacks.ownership.candidates import Candidates, candidate_inputs
 from medward.attacks.ownership.own_clones import CloneTraining
-from medward.attacks.ownership.references import ReferenceTraining
+from medward.attacks.ownership.references import FEWEST_STEPS, ReferenceTraining
 from medward.attacks.target import Target, open_oracle
 from medward.guard.data.split import Split
 from medward.guard.models import wrap
@@ -211,7 +211,7 @@ def reference_decisions_on(name: str, number: int) -> Ints:
     return _kept(
         name,
         f"reference-{number}",
-        repr((training.epochs, training.kinds)),
+        repr((training.epochs, training.kinds, *(FEWEST_STEPS for _ in range(where.model.spec.modality == "image")))),
         lambda: training.train(number, seed=0)[1](candidates(name).inputs),
     )
 

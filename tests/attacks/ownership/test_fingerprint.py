@@ -251,3 +251,11 @@ def test_a_way_without_inputs_of_two_classes_cannot_be_told(owner):
     assert told.absent == owner.found.way_names[1:]
     assert any("too few inputs" in each for each in told.power_sentences())
     assert not any("too few inputs" in each for each in told.sentences())  # it is evidence anyway
+
+
+def test_a_null_of_models_that_learned_nothing_is_refused(owner):
+    rng = np.random.default_rng(0)
+    train = owner.splits["train"]
+    constant = Split(np.zeros_like(train.inputs), rng.permutation(train.labels))
+    with pytest.raises(MedwardError, match="learned nothing of the 250 rows"):
+        fingerprint(owner.bundle, {**owner.splits, "train": constant}, settings=replace(SETTINGS, candidates=200))
