@@ -78,7 +78,7 @@ def linear_model():
 
 @pytest.fixture(scope="session")
 def linear_profile(linear_model):
-    return Profile.fit(linear_model, benign_rows(LinearModel), risk=0.001)
+    return Profile.fit(linear_model, benign_rows(LinearModel), risk=0.001, secret=0)
 
 
 @pytest.fixture

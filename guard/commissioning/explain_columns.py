@@ -186,7 +186,8 @@ class ColumnExplainer:
         """The rows without the mistake that explains why `column` lies apart, and the note of it; None if none does.
 
         Of units and codes that do, the one with which rows are the least strange is compared with the exchange of the
-        column for another. Units that are not clearly worse are named beside it, those earlier in the table first.
+        column for another; rows less strange than most ordinary ones are no more ordinary for that. Units that are
+        not clearly worse are named beside it, those earlier in the table first.
         """
         assert self.ordinary is not None
         before = self.strangeness_of(rows)
@@ -195,7 +196,7 @@ class ColumnExplainer:
             tried = rows.copy()
             tried[:, column] = mistake.undo(rows[:, column])
             if self._fits(tried, column) and not _clearly_more(after := self.strangeness_of(tried), before):
-                scaled.append((after, tried, mistake))
+                scaled.append((np.maximum(after, np.median(self.reference)), tried, mistake))
         swapped: list[tuple[Array, Array, int]] = []
         for other in range(rows.shape[1]):
             tried = _exchanged(rows, column, other)

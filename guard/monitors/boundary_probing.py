@@ -66,7 +66,7 @@ def _bet(fitted: DoubtReference, settings: BetSettings) -> PlainBet:
 
 PROBING = Monitor(
     name="probing",
-    share=0.04,
+    share=0.05,
     source="probing",
     fit=DoubtReference.fit,
     read=DoubtReference.from_arrays,

@@ -208,7 +208,7 @@ def _bet(fitted: KernelFeatures, settings: BetSettings) -> PlainBet:
 
 COVERAGE = Monitor(
     name="coverage",
-    share=0.04,
+    share=0.05,
     source="embedding",
     prefix="embedding.",
     fit=fit_kernel_features,

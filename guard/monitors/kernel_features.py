@@ -223,7 +223,7 @@ def _bet(fitted: KernelFeatures, settings: BetSettings) -> DirectionBet:
 
 EMBEDDING = Monitor(
     name="embedding",
-    share=0.07,
+    share=0.06,
     source="embedding",
     prefix="embedding.",
     fit=fit_kernel_features,

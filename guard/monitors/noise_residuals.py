@@ -237,7 +237,7 @@ def _bet(fitted: NoiseResiduals, settings: BetSettings) -> DirectionBet:
 
 SHARED = Monitor(
     name="shared",
-    share=0.15,
+    share=0.14,
     source="residuals",
     prefix="residuals.",
     fit=_fitted,

@@ -403,11 +403,14 @@ def test_a_site_s_calibration_is_loaded_beside_the_bundle_s_own(masters):
     }
     loaded = bundle.load_bundle(added.path, expect=added.digest)
     assert loaded.card == added.card
-    assert loaded.card.sites["Hospital A"].model_dump() == {"data_digest": "e" * 64, "sizes": {"benign": 400}}
+    assert loaded.card.sites["Hospital A"].model_dump(exclude={"power"}) == {
+        "data_digest": "e" * 64,
+        "sizes": {"benign": 400},
+    }
     assert loaded.guard(ephemeral=True).sites.keys() == {"Hospital A"}
     own, shared = loaded.sites["Hospital A"], masters["model.onnx"].profile
     outputs = added.model.predict(X)
-    assert np.median(own.strangeness(X, outputs)) > 4 > 1 > np.median(shared.strangeness(X, outputs))
+    assert np.median(own.strangeness(X, outputs)) > 4 > 2 > np.median(shared.strangeness(X, outputs))
     np.testing.assert_array_equal(loaded.profile.reference, shared.reference)
     for profile in (own, added.sites["Hospital A"]):
         refit = Profile.fit(added.model, X + 9, risk=0.001, secret=1)

@@ -153,7 +153,7 @@ def test_the_frame_judges_it_behind_a_metered_target():
     network, _ = white_box_writer(model, noise_images(40, 1), most=2)
     attack, test = PGD(epsilon=0.1, steps=2, restarts=1, rate=0.01), noise_images(6, 2)
     data = AttackData(craft=Split(noise_images(6, 1)), test=Split(test))
-    profile = Profile.fit(model, noise_images(60, 4), risk=0.01)
+    profile = Profile.fit(model, noise_images(60, 4), risk=0.01, secret=0)
     target = Target(model.spec, open_oracle(model), attack.threat, network=network, profile=profile)
     found = attack.run(target, data, seed=0)
     assert found.outcome.any()  # a step follows the screens, too
