@@ -144,7 +144,7 @@ def test_plugins_hold_the_contracts_take_part_and_are_on_record(journey):
     said, _ = journey
     assert said["plugins"] == {"monitors:level": "medward-level 1.2", "screens:squares": "medward-squares 1.0"}
     assert "share:level" in said["evidence"]
-    assert said["screens"] == ["rows", "squares"]
+    assert said["screens"] == ["rows", "joint", "squares"]
     assert said["family"] == "tracing"
     used = {name: said["versions"].get(name) for name in ("medward-level", "medward-squares", "medward-tracing")}
     assert used == {"medward-level": "1.2", "medward-squares": "1.0", "medward-tracing": "0.3"}

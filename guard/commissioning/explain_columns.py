@@ -28,7 +28,7 @@ from medward.guard.types import Array
 STRANGE_ROWS = "strange"
 FITTING = 0.005
 """At what level a column may still lie apart once a mistake is undone that is said of it."""
-CLOSE = 0.1
+EQUAL_WITHIN = 0.1
 """Deviations by which an undone standardisation may miss a calibration value, for it to be that one."""
 COMMON = 0.05
 """Of calibration rows, beyond which a value that they hold is not taken for a missing one."""
@@ -172,7 +172,7 @@ class ColumnExplainer:
         undone = np.where(ordinary.whole, np.round(undone), undone).astype(rows.dtype)
         for column, benign in enumerate(ordinary.values):  # whose shared values it misses by a little
             near = benign[np.abs(undone[:, column, None] - benign).argmin(axis=1)]
-            close = np.abs(near - undone[:, column]) <= CLOSE * ordinary.deviations[column]
+            close = np.abs(near - undone[:, column]) <= EQUAL_WITHIN * ordinary.deviations[column]
             undone[close, column] = near[close]
         return self._whole("standardised", "standardised, and raw values were calibrated", rows, undone)
 
