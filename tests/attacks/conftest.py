@@ -120,7 +120,7 @@ def screened(plain, margins):
 @pytest.fixture(scope="session")
 def digit_profile(plain, digits):
     """What `medward protect` would calibrate."""
-    return Profile.fit(plain, digits.inputs[800:1400], risk=0.001)
+    return Profile.fit(plain, digits.inputs[800:1400], risk=0.001, secret=0)
 
 
 @pytest.fixture(scope="session")

@@ -129,7 +129,7 @@ def rows(n: int, seed: int) -> Split:
 
 
 def deployment(**settings: object) -> FakeBundle:
-    profile = Profile.fit(Linear(), rows(400, 1).inputs, risk=0.01)
+    profile = Profile.fit(Linear(), rows(400, 1).inputs, risk=0.01, secret=0)
     return FakeBundle(profile=profile, **settings)  # type: ignore[arg-type]
 
 
