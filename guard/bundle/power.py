@@ -17,8 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.models.base import Model
-from medward.guard.monitors.strangeness import STRANGE, RankBet
-from medward.guard.monitors.table import calibration_shares
+from medward.guard.monitors.strangeness import RankBet
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, judged_batches
 from medward.guard.screens.joint import normal_rows, shuffled_rows
@@ -67,7 +66,9 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
     """What `profile`, calibrated on rows of which `inputs` are some, can notice under `policy`."""
     rng = np.random.default_rng(seed)
     inputs = np.asarray(inputs)
-    bet = next(each for each in AccountMonitors.of(policy, profile, 1).bets if isinstance(each, RankBet))
+    monitors = AccountMonitors.of(policy, profile, 1)
+    bet = next(each for each in monitors.bets if isinstance(each, RankBet))
+    weight = monitors.combined.weights[monitors.bets.index(bet)]
     some = inputs[rng.integers(len(inputs), size=MADE_ROWS)]
     ordinary = benign_cells(profile, bet)
     noticed = []
@@ -78,7 +79,7 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
         strata = np.zeros(len(made), np.int64) if profile.strata is None else profile.strata.of(outputs)
         cells = np.array(bet.values(None, strange.tolist(), [""] * len(made), strata.tolist())[1], np.int64)
         for share in STOLEN_SHARES:
-            queries = median_queries(bet, ordinary, (cells, strata), share, rng)
+            queries = median_queries(bet, weight, ordinary, (cells, strata), share, rng)
             noticed.append(Noticed(kind=kind, share=share, queries=queries))
     sizes, risk = bet.part.sizes, bet.part.risk
     tail = rank_limits(sizes[0], risk * sizes[0] / sum(sizes))[0] if sizes[0] else 1.0
@@ -146,13 +147,21 @@ def benign_cells(profile: Profile, bet: RankBet) -> tuple[Ints, Ints]:
 
 
 def median_queries(
-    bet: RankBet, ordinary: tuple[Ints, Ints], made: tuple[Ints, Ints], share: float, rng: np.random.Generator
+    bet: RankBet,
+    weight: float,
+    ordinary: tuple[Ints, Ints],
+    made: tuple[Ints, Ints],
+    share: float,
+    rng: np.random.Generator,
 ) -> int | None:
-    """The median query at which accounts are noticed of whose queries a `share` is of `made`, else of `ordinary`."""
+    """The median query at which accounts are noticed of whose queries a `share` is of `made`, else of `ordinary`.
+
+    `weight` is the bet's part of the capital.
+    """
     theirs = rng.random((ACCOUNTS, QUERIES)) < share
     new, old = (rng.integers(len(each[0]), size=theirs.shape) for each in (made, ordinary))
     cells, strata = (np.where(theirs, own[new], usual[old]) for own, usual in zip(made, ordinary, strict=True))
-    needed = 1 / (ALPHA * calibration_shares()[STRANGE.name])
+    needed = 1 / (ALPHA * weight)
     noticed, accounts = np.zeros(ACCOUNTS, bool), RankAccounts(bet.part, ACCOUNTS)
     for query in range(QUERIES):
         noticed |= accounts.step(cells[:, query], strata[:, query]) >= needed
@@ -192,7 +201,7 @@ def power_cautions(power: Power | None) -> tuple[str, ...]:
     told = []
     if never:
         told.append(
-            f"{' and '.join(never)} cannot be told from ordinary inputs here, and more rows will hardly change that; "
+            f"{' and '.join(never)} are not noticed within {QUERIES} queries even alone; "
             "what limits such thieves is [budget]"
         )
     if hidden:

@@ -3,7 +3,7 @@
 Forty independent models of each task are divided by chance into those that choose inputs and the null, several times
 over. Suspects are eight thieves' clones and outsiders, trained by the victim's own recipe on all of its rows. Beside it
 stands the negative control: inputs that the model merely gets wrong. PneumoniaMNIST and both models
-of cardiotocograms were tuned on, WDBC and blood cells not.
+of cardiotocograms were tuned on, WDBC was seen before the rule of power was settled; blood cells were not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CHOOSING_ALIKE, LEFT = 15, 6
 """Models by the victim's recipe that choose inputs, and that are left as suspects; the others join the null."""
 LEVELS = (0.05, 0.01)
 """Fitted p-values at which independent models that were left out of the null are counted."""
-TUNED = ("pneumoniamnist", "fetal CTG", "fetal CTG, boosted trees")
+TUNED = ("pneumoniamnist", "WDBC", "fetal CTG", "fetal CTG, boosted trees")
 OWN_KIND = ("jbda", "semi-supervised")
 """Thieves who ask about cases like the model's own; the others ask about unrelated inputs."""
 LEAST = 0.9

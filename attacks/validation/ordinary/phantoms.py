@@ -18,7 +18,7 @@ _CONTROL_LEVELS = (0.1, 0.5, 0.9)
 
 def phantoms_first(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
     """`_FIRST` phantoms, then patients."""
-    patients, objects = traffic.inputs[: settings.rows], test_objects(traffic, rng)
+    patients, objects = traffic.inputs[: settings.rows], phantom_objects(traffic, rng)
     orders = []
     for _ in range(settings.accounts):
         before = len(patients) + rng.permutation(_KINDS)[:_FIRST]
@@ -28,7 +28,7 @@ def phantoms_first(traffic: Traffic, rng: np.random.Generator, settings: VisitSe
 
 def phantoms_among(share: float, traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
     """Patients, and in the place of a `share` of them a phantom."""
-    patients, objects = traffic.inputs[: settings.rows], test_objects(traffic, rng)
+    patients, objects = traffic.inputs[: settings.rows], phantom_objects(traffic, rng)
     orders = []
     for _ in range(settings.accounts):
         asked = random_visits(len(patients), rng, settings)
@@ -37,7 +37,7 @@ def phantoms_among(share: float, traffic: Traffic, rng: np.random.Generator, set
     return Visits(rows=np.concatenate([patients, objects]), orders=tuple(orders))
 
 
-def test_objects(traffic: Traffic, rng: np.random.Generator) -> Array:
+def phantom_objects(traffic: Traffic, rng: np.random.Generator) -> Array:
     """`_KINDS` different test objects: discs, wedges, bars and grids of images; control samples of tables.
 
     A control sample has every column at the same level among patients, up to 2 % of its spread.
@@ -52,9 +52,6 @@ def test_objects(traffic: Traffic, rng: np.random.Generator) -> Array:
     planes = np.broadcast_to(shares.reshape(_KINDS, *(1,) * (len(shape) - 2), *shape[-2:]), (_KINDS, *shape))
     noisy = planes + 0.01 * rng.normal(size=planes.shape)
     return traffic.bounded(traffic.low + (traffic.high - traffic.low) * np.clip(noisy, 0, 1))
-
-
-test_objects.__test__ = False  # type: ignore[attr-defined]
 
 
 def _pattern(number: int, x: Array, y: Array, rng: np.random.Generator) -> Array:
