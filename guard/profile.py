@@ -29,6 +29,7 @@ from medward.guard.release.quantise import Prototypes
 from medward.guard.screens.fused import FOLDS, FusedScreen
 from medward.guard.screens.joint import JOINT
 from medward.guard.screens.mahalanobis import plugin_screens
+from medward.guard.screens.markings import can_be_marked, marked_images
 from medward.guard.spec import ModelSpec
 from medward.guard.statistics.conformal import rows_needed
 from medward.guard.statistics.strata import Strata, decided_classes
@@ -91,12 +92,16 @@ class Profile:
         secret = secrets.randbits(64) if secret is None else secret
         classes = decided_classes(outputs)[reference]
         strata = Strata.fit(classes, outputs.scores.shape[1])
+        marked = marked_rows(model, inputs[fit], secret)
         benign = BenignRows(
             fit=take_rows(inputs, outputs, fit),
             reference=take_rows(inputs, outputs, reference),
             strata=np.zeros(len(reference), np.int64) if strata is None else strata.members[classes],
-            screen=FusedScreen.fit(screens_for(model.spec), *take_rows(inputs, outputs, fit), seed=secret),
+            screen=FusedScreen.fit(
+                screens_for(model.spec), *take_rows(inputs, outputs, fit), seed=secret, marked=marked
+            ),
             seed=secret,
+            marked=marked,
         )
         pools = fit_pools(model.spec.task, raw, fit, pooled, temperature)
         found = {monitor.source: monitor.fit(benign) for monitor in fitting_monitors(plugins)}
@@ -229,6 +234,16 @@ def check_enough(rows: int, patients: Ints | None, risk: float) -> None:
             f"calibration: {known} {what} are too few for calibration_risk {risk:g}; give at least {least}, "
             "and far more to notice a thief soon"
         )
+
+
+def marked_rows(model: Model, images: Array, seed: int) -> tuple[Array, Outputs] | None:
+    """Copies of `images` as hospitals mark them, and what `model` shows of these; None for what can't be marked."""
+    if model.spec.modality != "image" or not can_be_marked(images):
+        return None
+    low, high = model.spec.low, model.spec.high
+    bounds = images.min() if low is None else low, images.max() if high is None else high
+    marked = marked_images(images, float(bounds[0]), float(bounds[1]), np.random.default_rng(seed))
+    return marked, judged_batches(model, marked)[0]
 
 
 def split_rows(patients: Ints, seed: int) -> tuple[Ints, Ints]:

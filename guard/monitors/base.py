@@ -33,6 +33,7 @@ class BenignRows:
     """Benign rows are what monitors are calibrated on: `fit` to fit to, `reference` to take thresholds from.
 
     The `reference` rows take no part in any fit; ``strata (n,)`` are theirs. `screen` is fitted to the rows `fit`.
+    `marked` are the rows `fit` as hospitals mark them (`guard.screens.markings`), None where that can't be.
     `seed` makes secret maps: whoever knows it can hide from them.
     """
 
@@ -41,6 +42,7 @@ class BenignRows:
     strata: Ints
     screen: FusedScreen
     seed: int
+    marked: tuple[Array, Outputs] | None = None
 
 
 class Fitted(Protocol):

@@ -65,6 +65,7 @@ def direction_bet(
     chains: bool = False,
     radius: int = 0,
     repeat_radius: int = 0,
+    places: Array | None = None,
 ) -> DirectionBet:
     """The bet of the monitor `name` on the vectors of `fitted`.
 
@@ -77,6 +78,7 @@ def direction_bet(
         DRIFT_SLACK * settings.drift,
         count=settings.strata,
         radius=radius,
+        places=places,
     )
     part = EProcess(
         name=name,
@@ -89,7 +91,7 @@ def direction_bet(
 
 
 def direction_monitor(
-    fitted: VectorReference, risk: float, slack: float, *, count: int = 1, radius: int = 0
+    fitted: VectorReference, risk: float, slack: float, *, count: int = 1, radius: int = 0, places: Array | None = None
 ) -> SharedPerturbation:
     """The directions of one account in the vectors of `fitted`, of `count` strata, at its `risk`."""
     return SharedPerturbation(
@@ -99,5 +101,6 @@ def direction_monitor(
         risk=risk,
         slack=slack,
         radius=radius,
+        places=places,
         calibration=f"{fitted.fingerprint}:{risk:g}:{slack:g}",
     )

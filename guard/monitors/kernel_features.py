@@ -32,6 +32,7 @@ from medward.guard.monitors.noise_residuals import FAR_DEVIATIONS as BEYOND
 from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS
 from medward.guard.policy import Policy
 from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, squash_tables
+from medward.guard.screens.markings import marking_changes
 from medward.guard.screens.whitening import whiten
 from medward.guard.types import Array, Ints, Outputs
 
@@ -92,19 +93,26 @@ class KernelFeatures:
         *,
         strata: Ints | None = None,
         seed: int = 0,
+        marked: tuple[Array, Outputs] | None = None,
     ) -> KernelFeatures:
         """Fit the map to benign rows `fit`, in the coordinates of `screen`, which may be fitted to them.
 
-        The rows `reference` take no part in that; `strata (n,)` are theirs, all 0 by default.
+        What differs between these and their `marked` copies counts little. The rows `reference` take no part in any of
+        that; `strata (n,)` are theirs, all 0 by default.
         """
         rng = np.random.default_rng(seed)
-        rows = squash_tables(screen.name, (EMBEDDINGS[screen.name](*fit, np) - screen.center) / screen.spread, np)
+        rows = _coordinates(screen, *fit)
         mean = rows.mean(axis=0)
         rows = whiten(rows - mean, screen.whitening)
         scale = BANDWIDTH * _median_distance(rows)
         frequencies = rng.normal(size=(rows.shape[1], FREQUENCIES)) / scale
         waves = _waves(rows, frequencies)
-        variances, turned = np.linalg.eigh(np.cov(waves.T))
+        covariance = np.cov(waves.T)
+        if marked is not None:
+            moved = _waves(whiten(_coordinates(screen, *marked) - mean, screen.whitening), frequencies)
+            changes = marking_changes(waves, moved)
+            covariance += changes.T @ changes / len(changes)
+        variances, turned = np.linalg.eigh(covariance)
         sphering = turned / np.sqrt(np.maximum(variances, 0) + max(RIDGE * float(variances.mean()), 1e-9))
         anchors = k_means(rows, min(ANCHORS, max(1, len(reference[0]) // (2 * ROWS_PER_CELL))), rng)
         nearest, distances = _nearest(rows, anchors)
@@ -173,6 +181,12 @@ class KernelFeatures:
         return fitted
 
 
+def _coordinates(screen: Mahalanobis, inputs: Array, outputs: Outputs) -> Array:
+    """Rows ``(n, d)`` as `screen` centres and scales them."""
+    rows = EMBEDDINGS[screen.name](inputs, outputs, np)
+    return np.asarray(squash_tables(screen.name, (rows - screen.center) / screen.spread, np))
+
+
 def k_means(rows: Array, count: int, rng: np.random.Generator) -> Array:
     """At most `count` centres ``(a, d)`` of ``rows (n, d)``, each with rows of its own: Lloyd's steps."""
     centres = rows[rng.permutation(len(rows))[:count]]
@@ -205,7 +219,7 @@ def _median_distance(rows: Array, most: int = 300) -> float:
 def fit_kernel_features(rows: BenignRows) -> KernelFeatures:
     """Fit in the coordinates of the first screen that measures distance; for every monitor that shares the map."""
     screen = next(each for each in rows.screen.screens if isinstance(each, Mahalanobis))
-    return KernelFeatures.fit(screen, rows.fit, rows.reference, strata=rows.strata, seed=rows.seed)
+    return KernelFeatures.fit(screen, rows.fit, rows.reference, strata=rows.strata, seed=rows.seed, marked=rows.marked)
 
 
 def read_kernel_features(arrays: Mapping[str, Array]) -> KernelFeatures | None:

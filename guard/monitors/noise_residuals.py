@@ -1,11 +1,12 @@
 """What a perturbation leaves in an input: the fine detail, in benign standard deviations, as a short vector.
 
 Images (first area-averaged to at most `MAX_SIDE` pixels a side) lose their 3 x 3 binomial blur; every pixel is divided
-by its benign spread; a count-sketch (each pixel added, with a random sign, to one of k <= `SKETCH_WIDTH` buckets)
-shortens the vector; the benign mean and a shrunk benign covariance whiten it. Table rows are standardised instead. All
-of this is linear, so a change shared by many inputs is a shift shared by their vectors. Last, a vector longer than
-sqrt(k) + `REACH_DEVIATIONS` is cut to that length: the nearest point of a ball, so no two vectors move apart, and no
-outlier outweighs many inputs.
+by its benign spread; a sketch of k <= `SKETCH_WIDTH` numbers (`guard.monitors.sketch`) shortens the vector; its benign
+mean and a shrunk benign covariance whiten it, symmetrically, so that a number stays near where it was. Table rows are
+standardised instead. A change shared by many inputs is so a shift shared by their vectors. What is far out counts as
+little as can be: a number of the sketch is no more than `MOST_DEVIATIONS` from its mean, and a vector longer than
+sqrt(k) + `REACH_DEVIATIONS` is cut to that length. Both are nearest points of convex sets, so no outlier outweighs
+many inputs.
 
 Near-duplicates are known by a code: thumbnails are cut into stripes by random directions, and a bit says whether a
 thumbnail lies in an odd stripe. Sides of planes would not do: whatever lies beyond the benign images, as inverted ones
@@ -15,7 +16,7 @@ differ rests on how far two images are apart, wherever they lie.
 The sketch is a secret. Who knows it can hide a perturbation in the directions it drops, who does not must keep all of
 the perturbation's detail small. So `Profile.fit` draws its seed from the system, and the bundle is to be kept private.
 
-Reference: Charikar, Chen, Farach-Colton, "Finding frequent items in data streams", ICALP 2002 (count-sketch);
+Reference: Huber, "Robust statistics", 1981, for the clipped numbers;
 Fridrich, Goljan, Lukas, "Digital camera identification from sensor pattern noise", IEEE TIFS 2006 (a pattern shared by
 images stands out from the mean of their residuals); Raginsky, Lazebnik, "Locality-sensitive binary codes from
 shift-invariant kernels", NIPS 2009 (the code).
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import CONTENT_CODES, BenignRows, BetSettings, Monitor, Observations
 from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
+from medward.guard.monitors.sketch import Sketch
 from medward.guard.policy import Policy
 from medward.guard.screens.embeddings import layout_embedding, pooling_matrix, smoothing_matrix
 from medward.guard.screens.whitening import shrunk_covariance
@@ -43,8 +45,9 @@ SKETCH_WIDTH = 256  # buckets of the sketch
 FOLDED = 4  # values of an input to one number at least, so that no row can be computed back
 MAX_SIDE = 64  # pixels
 REACH_DEVIATIONS = 4.0  # standard deviations
-FAR_DEVIATIONS = 1e6  # standard deviations: beyond it one input could blind the means of an account for good
-_FLOOR = 0.1  # the least spread of a pixel, of the median one
+FAR_DEVIATIONS = 1e6  # standard deviations: beyond it nothing is told apart
+MOST_DEVIATIONS = 4.0  # standard deviations of one number of the sketch
+_FLOOR = 0.1  # the least spread of a pixel, and of a number of the sketch, of the median one
 _BITS = 64  # of a content code
 STRIPE = 2.0  # its width, in benign standard deviations along its direction
 PAIRS = 0.002  # of benign pairs that may pass for near-duplicates
@@ -55,6 +58,7 @@ REFERENCE_ROWS = 4000  # calibration rows kept at most
 _BLOCK = 256  # rows mapped at a time
 RESIDUAL_PARTS = (
     "order",
+    "places",
     "weights",
     "center",
     "whitening",
@@ -70,15 +74,16 @@ RESIDUAL_PARTS = (
 class NoiseResiduals:
     """The fitted map and the calibration rows seen through it.
 
-    ``order (b k,)`` and ``weights (b k,)`` sketch a flat input of d values into k buckets, b values each;
-    ``center (k,)`` and ``whitening (k, k)`` whiten; ``reference (n, k)`` are calibration rows, of the strata
-    ``reference_strata (n,)``. ``stripes (BITS, cells + 1)`` are the directions that cut the space of thumbnails, one
-    stripe long, and where they begin (empty for tables): near-duplicates agree in all but `radius` bits, an image and
-    the next one of its series in all but `repeat_radius`.
+    ``order (b k,)`` and ``weights (b k,)`` sketch a flat input of d values into k buckets, b values each, which lie at
+    ``places (k, 2)`` (`guard.monitors.sketch`); ``center (k,)`` and the symmetric ``whitening (k, k)`` whiten;
+    ``reference (n, k)`` are calibration rows, of the strata ``reference_strata (n,)``. ``stripes (BITS, cells + 1)``
+    are the directions that cut the space of thumbnails, one stripe long, and where they begin (empty for tables):
+    near-duplicates agree in all but `radius` bits, an image and the next one of its series in all but `repeat_radius`.
     `fingerprint` names the map and its calibration rows in the states of monitors.
     """
 
-    order: Array
+    order: Ints
+    places: Array
     weights: Array
     center: Array
     whitening: Array
@@ -103,21 +108,21 @@ class NoiseResiduals:
         rows = fine_detail(np.asarray(fit, np.float64), np)
         d = rows.shape[1]
         k = max(1, min(SKETCH_WIDTH, d // FOLDED))
-        spread = rows.std(axis=0)
-        known = spread[spread > 0]
-        spread = np.maximum(spread, _FLOOR * float(np.median(known)) if len(known) else 1.0)
-        padding = -d % k
-        order = np.concatenate([rng.permutation(d) if d > k else np.arange(d), np.zeros(padding, np.int64)])
-        weights = np.concatenate([rng.choice((-1.0, 1.0), d) / spread[order[:d]], np.zeros(padding)])
-        sketch = (rows[:, order] * weights).reshape(len(rows), -1, k).sum(axis=1)
-        center = sketch.mean(axis=0)
-        values, vectors = np.linalg.eigh(shrunk_covariance(sketch - center))
+        spread = _floored(rows.std(axis=0))
+        sketch = Sketch.of(detail_shape(fit.shape[1:]), k, rng)
+        weights = sketch.signs / spread[sketch.order]
+        sums = (rows[:, sketch.order] * weights).reshape(len(rows), -1, k).sum(axis=1)
+        scale = _floored(sums.std(axis=0))
+        sums, weights = sums / scale, (weights.reshape(-1, k) / scale).ravel()
+        center = sums.mean(axis=0)
+        values, vectors = np.linalg.eigh(shrunk_covariance(np.clip(sums - center, -MOST_DEVIATIONS, MOST_DEVIATIONS)))
         stripes, radii = _stripes(fit, rng) if fit.ndim == 4 else (np.zeros((0, 0)), (0, 0))
         fitted = cls(
-            order=order,
+            order=sketch.order,
+            places=sketch.places,
             weights=weights.astype(np.float32),
             center=center.astype(np.float32),
-            whitening=(vectors / np.sqrt(values)).astype(np.float32),
+            whitening=((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32),
             stripes=stripes.astype(np.float32),
             radius=np.array(radii[0]),
             repeat_radius=np.array(radii[1]),
@@ -136,12 +141,13 @@ class NoiseResiduals:
         return z * xp.clip((len(self.center) ** 0.5 + REACH_DEVIATIONS) / length, None, 1.0)
 
     def whitened(self, inputs: Any, xp: Any = np) -> Any:
-        """The linear part ``(n, k)``, linear up to `FAR_DEVIATIONS` standard deviations of every value."""
+        """Before the ball ``(n, k)``; linear up to `MOST_DEVIATIONS` of every number of the sketch."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = fine_detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
         rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
         sketch = xp.sum(rows.reshape(len(inputs), -1, len(self.center)), axis=1)
-        return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
+        centred = xp.clip(sketch - _like(self.center, inputs, xp), -MOST_DEVIATIONS, MOST_DEVIATIONS)
+        return centred @ _like(self.whitening, inputs, xp)
 
     def codes(self, inputs: Array) -> list[str]:
         """Sixteen hex digits per image that near-duplicates nearly share; empty for tables.
@@ -185,11 +191,23 @@ def fine_detail(inputs: Any, xp: Any) -> Any:
         return inputs.reshape(len(inputs), -1)
     height, width = inputs.shape[2:]
     if max(height, width) > MAX_SIDE:
-        down, across = pooling_matrix(height, min(MAX_SIDE, height)), pooling_matrix(width, min(MAX_SIDE, width))
+        _, high, wide = detail_shape(inputs.shape[1:])
+        down, across = pooling_matrix(height, high), pooling_matrix(width, wide)
         inputs = _like(down, inputs, xp) @ inputs @ _like(across, inputs, xp).T
-        height, width = inputs.shape[2:]
+        height, width = high, wide
     blurred = _like(smoothing_matrix(height, 1), inputs, xp) @ inputs @ _like(smoothing_matrix(width, 1), inputs, xp).T
     return (inputs - blurred).reshape(len(inputs), -1)
+
+
+def detail_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the `fine_detail` of inputs of `shape`, before it is made flat: images have `MAX_SIDE` at most."""
+    return (shape[0], *(min(MAX_SIDE, side) for side in shape[1:])) if len(shape) == 3 else shape
+
+
+def _floored(spread: Array) -> Array:
+    """``spread (d,)``, nothing of it far below what is usual."""
+    known = spread[spread > 0]
+    return np.maximum(spread, _FLOOR * float(np.median(known)) if len(known) else 1.0)
 
 
 def _stripes(fit: Array, rng: np.random.Generator) -> tuple[Array, tuple[int, int]]:
@@ -232,7 +250,10 @@ def _observed(fitted: NoiseResiduals, seen: tuple[Array, list[str]], policy: Pol
 
 def _bet(fitted: NoiseResiduals, settings: BetSettings) -> DirectionBet:
     radius, repeats = int(fitted.radius), int(fitted.repeat_radius)
-    return direction_bet(SHARED.name, fitted, settings, chains=True, radius=radius, repeat_radius=repeats)
+    places = fitted.places if fitted.places.size else None
+    return direction_bet(
+        SHARED.name, fitted, settings, chains=True, radius=radius, repeat_radius=repeats, places=places
+    )
 
 
 SHARED = Monitor(

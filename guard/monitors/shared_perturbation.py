@@ -31,6 +31,12 @@ chain where that scores less, and only the change is learnt. That only raises p-
 inputs, and a series counts about once. Of an attacker who sends an image clean and then fades the perturbation in,
 however slowly, the change since the clean one is the evidence.
 
+Markings. A side marker or a letter is on every image of a hospital too, but in one place, where a universal
+perturbation covers the image. Vectors of images keep places (`guard.monitors.sketch`), so what stands out of a mean in
+at most `MARKED_SHARE` of these is left out of its direction, with what lies around. A direction may be any function of
+the past, so the guarantee does not rest on that. The price: a perturbation confined to so small a part of the image, a
+patch, is not noticed here.
+
 Dilution is covered by the bettors of `EProcess` (stake w on p <= tau pays as if a share w of the inputs were attacked),
 a late onset by their starting times.
 
@@ -62,6 +68,9 @@ CODES = 4  # a chain is known by
 _STEPS = (1.0, 2.0, 4.0)  # the grid of p-values, in multiples of the smallest tail that calibration can bound
 HORIZON = 1024  # epochs in which the smallest tail stays bounded; later the larger ones carry on
 SCORE_DECIMALS = 4  # of scores
+STANDS_OUT = 6.0  # medians of a mean's numbers: what is beyond is a marking
+MARKED_SHARE = 0.1  # of the numbers that may be markings
+AROUND = 1.5  # places: what lies so near a marking is left out with it
 GRAIN = 0.5  # standard deviations, of a vector kept for its near-duplicates
 SIDE = 45  # steps to either side of zero in a text
 ZERO = 80  # its character
@@ -115,6 +124,7 @@ class SharedPerturbation:
 
     ``reference (n, k)`` are the calibration rows' vectors, `risk` is delta, `radius` how many bits the codes of
     near-duplicates may differ in, `slack` what drift is forgiven, `calibration` the name of all this in a state.
+    ``places (k, 2)`` are where on an image the numbers lie, None where markings are not forgiven.
     ``strata (n,)`` are those of the calibration rows, all 0 by default, and there are `count` of them.
     """
 
@@ -125,6 +135,7 @@ class SharedPerturbation:
     radius: int = 0
     slack: float = DRIFT_SLACK
     calibration: str = ""
+    places: Array | None = None
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -166,7 +177,7 @@ class SharedPerturbation:
         p_values = []
         for sighting in sightings:
             if n and (n < EPOCH or n % EPOCH == 0):
-                kept = _coarse(means)
+                kept = _coarse(means if self.places is None else without_markings(means, self.places))
                 directions = _directions(kept)
                 cuts = self._cuts(directions, epoch=n - 1 if n < EPOCH else EPOCH - 2 + n // EPOCH)
             change, chains = self._change(sighting, chains)
@@ -247,6 +258,18 @@ def learn_means(means: Array, vector: Array, n: int) -> Array:
 def unit_directions(means: Array) -> Array:
     """The directions ``(2, k)`` of both rows, as a state keeps them."""
     return _directions(_coarse(means))
+
+
+def without_markings(means: Array, places: Array) -> Array:
+    """Both ``means (2, k)`` less what stands out of them in a few of ``places (k, 2)``, and around these."""
+    left, most = np.array(means), int(MARKED_SHARE * means.shape[1])
+    for row in left:
+        ordered = np.sort(np.abs(row))
+        out = np.flatnonzero(np.abs(row) > max(ordered[-1 - most], STANDS_OUT * ordered[len(row) // 2]))
+        if len(out):
+            apart = np.abs(places[out, None] - places).max(axis=2).min(axis=0)
+            row[apart <= AROUND] = 0
+    return left
 
 
 def _coarse(means: Array) -> str:

@@ -30,9 +30,20 @@ class FusedScreen:
     scales: Array
 
     @classmethod
-    def fit(cls, names: Sequence[str], inputs: Array, outputs: Outputs, *, seed: int = 0) -> FusedScreen:
-        """Fit a screen for each of `names`, embeddings or `JOINT`, to benign rows; `seed` is of what is drawn."""
-        fitted = [_fit_screen(name, (inputs, outputs), seed) for name in names]
+    def fit(
+        cls,
+        names: Sequence[str],
+        inputs: Array,
+        outputs: Outputs,
+        *,
+        seed: int = 0,
+        marked: tuple[Array, Outputs] | None = None,
+    ) -> FusedScreen:
+        """Fit a screen for each of `names`, embeddings or `JOINT`, to benign rows.
+
+        `seed` is of what is drawn; `marked` are the same rows as hospitals mark them, where inputs are images.
+        """
+        fitted = [_fit_screen(name, (inputs, outputs), seed, marked) for name in names]
         return cls(
             screens=tuple(screen for screen, _, _ in fitted),
             centers=np.array([center for _, center, _ in fitted]),
@@ -66,19 +77,24 @@ class FusedScreen:
         return cls(screens=screens, centers=arrays["centers"], scales=arrays["scales"])
 
 
-def _fit_screen(name: str, rows: tuple[Array, Outputs], seed: int) -> tuple[Mahalanobis | JointScreen, float, float]:
+def _fit_screen(
+    name: str, rows: tuple[Array, Outputs], seed: int, marked: tuple[Array, Outputs] | None
+) -> tuple[Mahalanobis | JointScreen, float, float]:
     """A screen fitted to all of `rows`; its centre and scale from scores of rows left out of the fit."""
     folds = np.array_split(np.arange(len(rows[0])), FOLDS)
     left_out = []
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(rows[0])), fold)
-        left_out.append(_fitted(name, take_rows(*rows, rest), seed).score(*take_rows(*rows, fold)))
+        own = _fitted(name, take_rows(*rows, rest), seed, None if marked is None else take_rows(*marked, rest))
+        left_out.append(own.score(*take_rows(*rows, fold)))
     center, high = np.quantile(np.concatenate(left_out), [0.5, 0.95])
-    return _fitted(name, rows, seed), float(center), max(float(high - center), 1e-6)
+    return _fitted(name, rows, seed, marked), float(center), max(float(high - center), 1e-6)
 
 
-def _fitted(name: str, rows: tuple[Array, Outputs], seed: int) -> Mahalanobis | JointScreen:
-    return JointScreen.fit(*rows, seed=seed) if name == JOINT else Mahalanobis.fit(name, *rows)
+def _fitted(
+    name: str, rows: tuple[Array, Outputs], seed: int, marked: tuple[Array, Outputs] | None
+) -> Mahalanobis | JointScreen:
+    return JointScreen.fit(*rows, seed=seed) if name == JOINT else Mahalanobis.fit(name, *rows, marked=marked)
 
 
 def _read_screen(name: str, arrays: Mapping[str, Any]) -> Mahalanobis | JointScreen:

@@ -20,6 +20,7 @@ import numpy as np
 from medward.guard.errors import MedwardError
 from medward.guard.plugins import Plugin, checked_plugins
 from medward.guard.screens import embeddings
+from medward.guard.screens.markings import marking_changes
 from medward.guard.screens.whitening import fit_whitening, whiten
 from medward.guard.types import Array, Modality, Outputs
 
@@ -83,8 +84,13 @@ class Mahalanobis:
     whitening: Array
 
     @classmethod
-    def fit(cls, name: str, inputs: Array, outputs: Outputs) -> Mahalanobis:
-        """Fit to benign rows. Only the "features" embedding is class-conditional."""
+    def fit(
+        cls, name: str, inputs: Array, outputs: Outputs, *, marked: tuple[Array, Outputs] | None = None
+    ) -> Mahalanobis:
+        """Fit to benign rows. Only the "features" embedding is class-conditional.
+
+        What differs between them and their `marked` copies, where there are such, counts little in distances.
+        """
         z = np.asarray(find_embedding(name)(inputs, outputs, np), np.float64)
         center, spread = robust_scale(name, z)
         z = squash_tables(name, (z - center) / spread, np)
@@ -95,7 +101,11 @@ class Mahalanobis:
             for label in range(classes):
                 if (decided == label).sum() >= MIN_CLASS_ROWS:
                     means[label] = z[decided == label].mean(axis=0)
-        return cls(name=name, center=center, spread=spread, means=means, whitening=fit_whitening(z - means[decided]))
+        deviations = z - means[decided]
+        if marked is not None:
+            moved = squash_tables(name, (np.asarray(find_embedding(name)(*marked, np)) - center) / spread, np)
+            deviations = np.concatenate([deviations, marking_changes(z, moved)])
+        return cls(name=name, center=center, spread=spread, means=means, whitening=fit_whitening(deviations))
 
     def score(self, inputs: Any, outputs: Any, xp: Any = np) -> Any:
         """Log distance ``(n,)`` from the mean of the decided class."""

@@ -78,7 +78,9 @@ def test_what_the_screens_are_fitted_on_is_not_in_the_reference(linear_model, mo
     seen = []
     plain = Mahalanobis.fit.__func__
     monkeypatch.setattr(
-        Mahalanobis, "fit", classmethod(lambda cls, name, x, outputs: seen.append(x) or plain(cls, name, x, outputs))
+        Mahalanobis,
+        "fit",
+        classmethod(lambda cls, name, x, outputs, marked: seen.append(x) or plain(cls, name, x, outputs)),
     )
     rows = benign(300, 0)
     profile = Profile.fit(linear_model, rows, risk=0.01)

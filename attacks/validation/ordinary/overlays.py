@@ -1,6 +1,7 @@
 """What is drawn on images before they are sent: side markers, letters and lines of text, alike on every image.
 
-A mark on every image is a shared change, as a universal perturbation is; what tells the two apart is for the guard.
+A mark on every image is a shared change, as a universal perturbation is; what tells the two apart is that it is
+confined to one place (`guard.monitors.shared_perturbation`).
 """
 
 from __future__ import annotations
@@ -59,14 +60,18 @@ OVERLAYS = tuple(
         name=name,
         group="overlays",
         visits=changed_alike(change),
-        forgiven=False,
-        remedy="Calibrate on images that carry the same marking (`medward calibrate --site`), or send them without it.",
+        forgiven=not remedy,
+        remedy=remedy,
         modalities=("image",),
         flat=True,
     )
-    for name, change in (
-        ("side marker", side_marker),
-        ("laterality letter", laterality_letter),
-        ("line of text", line_of_text),
+    for name, change, remedy in (
+        ("side marker", side_marker, ""),
+        ("laterality letter", laterality_letter, ""),
+        (
+            "line of text",
+            line_of_text,
+            "Send images without burned-in text (`medward deidentify`); on one of 28 pixels a line covers a tenth.",
+        ),
     )
 )

@@ -21,6 +21,7 @@ from medward.guard.monitors.shared_perturbation import (
     learn_means,
     shared_levels,
     unit_directions,
+    without_markings,
 )
 from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.conformal import Thresholds, split_risk
@@ -324,3 +325,46 @@ def test_too_few_calibration_rows_make_it_idle_and_not_wrong():
 def test_identical_and_zero_vectors_are_no_trap():
     assert (p_values(np.zeros((20, WIDTH))) == 1).all()
     assert np.isin(p_values(np.ones((20, WIDTH)) * 3), [*watching().levels, 1.0]).all()
+
+
+GRID = np.stack(np.meshgrid(range(12), range(12), indexing="ij"), axis=-1).reshape(-1, 2).astype(np.float32)
+"""Where the numbers of a vector lie on an image."""
+
+
+def drawn_on(rows, size, at=1, wide=2):
+    """`rows` of numbers at the places `GRID`, a square of which `size` is added to."""
+    inside = ((at <= GRID) & (GRID - at < wide)).all(axis=1)
+    return rows + size * inside
+
+
+def on_images(places=GRID):
+    rows = np.random.default_rng(1).normal(size=(500, len(GRID))).astype(np.float32)
+    return replace(watching(rows, risk=0.01), places=places)
+
+
+def test_what_is_drawn_in_one_place_is_forgiven_and_what_covers_the_image_is_not():
+    rows = np.random.default_rng(2).normal(size=(200, len(GRID)))
+    spread = np.random.default_rng(3).choice([-0.5, 0.5], len(GRID))
+    seen, blind = on_images(), on_images(places=None)
+    marked = drawn_on(rows, 4)
+    assert not alarmed(p_values(marked, seen), seen.levels, 0.01)
+    assert requests(p_values(marked, blind), blind.levels) < 20, "without places it is as any other shared change"
+    for both in (seen, blind):
+        assert requests(p_values(rows + spread, both), both.levels) < 20
+
+
+def test_what_hides_behind_a_marking_is_noticed():
+    rows = np.random.default_rng(2).normal(size=(200, len(GRID)))
+    spread = np.random.default_rng(3).choice([-0.5, 0.5], len(GRID))
+    monitor = on_images()
+    assert requests(p_values(drawn_on(rows + spread, 4), monitor), monitor.levels) < 20
+
+
+@given(st.integers(0, 999), st.floats(0, 50))
+def test_only_a_marking_and_what_lies_around_it_is_left_out(seed, size):
+    means = drawn_on(np.random.default_rng(seed).normal(size=(2, len(GRID))), size)
+    left = without_markings(means, GRID)
+    assert np.all((left == means) | (left == 0))
+    if size > 20:  # places 1 and 2, and one more on every side
+        assert (left[:, (GRID < 4).all(axis=1)] == 0).all()
+    assert (left == 0).mean() < 0.3
