@@ -36,7 +36,8 @@ from medward.guard.bundle.card import (
     site_file,
 )
 from medward.guard.bundle.parts import built_folder, profile_bytes, read_card, read_policy, read_profile, verified_parts
-from medward.guard.bundle.power import Power, power_cautions
+from medward.guard.bundle.power import Power
+from medward.guard.bundle.power_words import power_cautions
 from medward.guard.bundle.shaping import check_installed, shaping_plugins
 from medward.guard.certificate import AnyCertificate
 from medward.guard.certify.certifier import KeptBounds
@@ -75,9 +76,16 @@ class Bundle:
     @property
     def cautions(self) -> tuple[str, ...]:
         """What its calibrations cannot notice, a sentence each."""
-        own = power_cautions(self.card.power)
-        sites = {name: power_cautions(each.power) for name, each in self.card.sites.items()}
-        return (*own, *(f"site {name!r}: {said}" for name, found in sites.items() for said in found))
+        return tuple(
+            f"site {site!r}: {said}" if site else said
+            for site, power in self.power_by_site.items()
+            for said in power_cautions(power)
+        )
+
+    @property
+    def power_by_site(self) -> Mapping[str, Power | None]:
+        """What each of its calibrations can notice, its own under ""; None where that was never measured."""
+        return {"": self.card.power, **{name: site.power for name, site in self.card.sites.items()}}
 
     @property
     def digest_without_waivers(self) -> str:
