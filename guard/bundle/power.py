@@ -17,7 +17,14 @@ from pydantic import BaseModel, ConfigDict
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.bundle.invented_inputs import invented_inputs, within_range
-from medward.guard.bundle.more_rows import ALPHA, WANTED_QUERIES, median_queries, reference_needed
+from medward.guard.bundle.more_rows import (
+    ALPHA,
+    PATIENCE_QUERIES,
+    WANTED_QUERIES,
+    median_queries,
+    reference_needed,
+    up_to_two_digits,
+)
 from medward.guard.models.base import Model
 from medward.guard.monitors.strangeness import RankBet
 from medward.guard.policy import Policy
@@ -27,7 +34,8 @@ from medward.guard.types import Array, Ints
 
 STOLEN_SHARES = (1.0, 0.1)
 MADE_ROWS = 120  # inputs made of each kind
-_TAIL = 0.005  # how often ordinary inputs are taken to be in the smallest tail
+_ERRORS = 3.0  # standard ones, that what looks ordinary must differ by
+ORDINARY_TAIL = 0.005  # how often ordinary inputs are taken to be in the smallest tail
 
 
 class Noticed(BaseModel):
@@ -44,15 +52,17 @@ class Noticed(BaseModel):
 
 
 class NeededRows(BaseModel):
-    """Needed rows say about how many would notice a `kind` that is a tenth of all queries within `WANTED_QUERIES`.
+    """Needed rows say about how many would notice a `kind` that makes up a `share` of all queries in time.
 
-    `reference` are rows for comparison, `calibration` the rows or patients that leave so many; None where no number of
+    That is, of what is noticed alone, a tenth within `WANTED_QUERIES`, else all within `PATIENCE_QUERIES`. `reference`
+    are rows for comparison, `calibration` the rows or patients that leave so many; None where no number of
     rows does, while these inputs look as ordinary as they do.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: str
+    share: float
     reference: int | None
     calibration: int | None
 
@@ -62,7 +72,7 @@ class Power(BaseModel):
 
     `reference` are the calibration rows that are compared with, in each stratum, `smallest_tail` what they bound of
     ordinary inputs, `limit` what `dilution_limit` makes of it against a thief of a tenth of all, None for infinite.
-    `needed` has the kinds that are noticed alone and late, or never, as a tenth. The screens are fitted to `fitted`
+    `needed` has the kinds that are noticed late, or never. The screens are fitted to `fitted`
     rows. `counted` says what calibration rows are counted in: rows, or patients.
     """
 
@@ -97,10 +107,14 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
             share: median_queries(bet.part, weight, ordinary, (cells, strata), share, rng) for share in STOLEN_SHARES
         }
         noticed += [Noticed(kind=kind, share=share, queries=queries) for share, queries in found.items()]
-        if found[1.0] is not None and (found[STOLEN_SHARES[-1]] or math.inf) > WANTED_QUERIES:
-            wanted = reference_needed(bet.part, weight, (cells, strata), STOLEN_SHARES[-1], seed)
-            given = None if wanted is None else calibration_size(profile, wanted)
-            needed.append(NeededRows(kind=kind, reference=wanted, calibration=given))
+        share, within, errors = STOLEN_SHARES[-1], WANTED_QUERIES, 0.0
+        if found[1.0] is None:
+            share, within, errors = 1.0, PATIENCE_QUERIES, _ERRORS
+        if (found[share] or math.inf) > within:
+            placed = cells, strata
+            wanted = reference_needed(bet.part, weight, placed, share, seed, within=within, errors=errors)
+            given = None if wanted is None else up_to_two_digits(calibration_size(profile, wanted))
+            needed.append(NeededRows(kind=kind, share=share, reference=wanted, calibration=given))
     sizes, risk = bet.part.sizes, bet.part.risk
     tail = rank_limits(max(sizes), risk * max(sizes) / sum(sizes))[0]
     limit = dilution_limit(tail, STOLEN_SHARES[-1])
@@ -128,11 +142,19 @@ def dilution_limit(tail: float, share: float, alpha: float = ALPHA) -> float:
     """Queries that a bet on the smallest `tail` calibration bounds needs against a thief of a `share` of all queries.
 
     ln(1 / alpha) / KL(h || tail) with h how often the account is in that tail: the thief always, ordinary inputs as
-    often as `_TAIL`. Infinite where that is no more often than calibration allows. It is a yardstick: *strange* pays an
-    account's first hits by ranks among few rows, and needs fewer queries where there are few reference rows.
+    often as `ORDINARY_TAIL`. Infinite where that is no more often than calibration allows. It is a yardstick: *strange*
+    pays an account's first hits by ranks among few rows, and needs fewer queries where there are few reference rows.
     """
-    hit = share + (1 - share) * _TAIL
-    if tail >= hit:
-        return math.inf
+    hit = share + (1 - share) * ORDINARY_TAIL
+    return math.log(1 / alpha) / evidence_per_query(hit, tail) if hit > tail else math.inf
+
+
+def evidence_per_query(hit: float, tail: float) -> float:
+    """KL(hit || tail): nats that a query brings against an event of `tail` at most that happens in `hit` of them.
+
+    0 where it happens no more often than that.
+    """
+    if hit <= tail:
+        return 0.0
     missed = (1 - hit) * math.log((1 - hit) / (1 - tail)) if hit < 1 else 0.0
-    return math.log(1 / alpha) / (hit * math.log(hit / tail) + missed)
+    return hit * math.log(hit / tail) + missed

@@ -22,31 +22,29 @@ def power_cautions(power: Power | None) -> tuple[str, ...]:
     if power is None:
         return ("what this calibration can notice was never measured; protect the model again",)
     found = _by_kind(power)
-    never = [kind for kind, queries in found.items() if queries[_ALONE] is None]
-    told = [_never(never, power)] if never else []
+    told = []
     for each in power.needed:
-        late = f"{each.kind}, as a tenth of an account's queries: noticed after {_queries(found[each.kind][_HIDDEN])}"
+        alone = each.share == _ALONE
+        how = "even alone" if alone else "as a tenth of an account's queries"
+        said = f"{each.kind}, {how}: noticed after {_queries(found[each.kind][each.share])}"
+        within = PATIENCE_QUERIES if alone else WANTED_QUERIES
         if each.calibration is None:
-            told.append(f"{late}; no number of rows makes that {WANTED_QUERIES}, what limits such thieves is [budget]")
+            told.append(f"{said}; {_no_number(power)} makes that {within}; what limits such thieves is [budget]")
         else:
             told.append(
-                f"{late}; about {each.calibration} calibration {power.counted} would make that {WANTED_QUERIES}, with "
+                f"{said}; about {each.calibration} calibration {power.counted} would make that {within}, with "
                 f"{each.reference} rows for comparison where there are {sum(power.reference)}"
             )
     return tuple(told)
 
 
-def _never(kinds: list[str], power: Power) -> str:
-    """That `kinds` are not noticed even alone, and whether rows would help."""
-    change = "no number of rows changes"
-    if power.fitted < FIT_ROWS:
-        change = (
-            "more rows for comparison do not change (they teach the screens too, which may: these were fitted to "
-            f"{power.fitted} rows, {FIT_ROWS} are the most)"
-        )
+def _no_number(power: Power) -> str:
+    """Which rows would not help: none at all, or where rows still teach the screens, none as these see inputs now."""
+    if power.fitted >= FIT_ROWS:
+        return "no number of rows"
     return (
-        f"{' and '.join(kinds)}: not noticed within {PATIENCE_QUERIES} queries even alone; they look too ordinary to "
-        f"these screens, which {change}; what limits such thieves is [budget]"
+        f"as these screens see them no number of rows (more rows teach the screens, fitted to {power.fitted} now and "
+        f"{FIT_ROWS} at most, to see better: only trying tells)"
     )
 
 
