@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -140,6 +141,66 @@ def roots_clinics() -> str:
             cells = [f"{each['coarsened']:.0%}, {each['withheld']:.0%}" for each in costs]
             told = f"{when}, {reached['never']} of {reached['n']}"
             lines.append(f"| {float(share):.0%} | {accounts} | {told} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def theft_of_tables() -> str:
+    """Queries until thieves of each table are flagged, alone and as a tenth, and the limit for a tenth."""
+    details = json.loads((RESULTS / "stealing_tables.json").read_text())["details"]
+    lines = [
+        "| table | columns | reference rows | seen while tuning | the thief's rows | alone (of ten the ninth) "
+        "| as a tenth (of ten the ninth) | limit for a tenth |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in details["tables"].items():
+        kinds = dict.fromkeys(each.split(",")[0] for each in found["thieves"])
+        for kind in kinds:
+            alone, tenth = found["thieves"][f"{kind}, 1"], found["thieves"][f"{kind}, 0.1"]
+            said = [found["columns"], found["reference"], "yes" if found["opened while tuning"] else "no", kind]
+            lines.append(f"| {name} | {' | '.join(map(str, said))} | {_beside_limit(alone, tenth, tenth['limit'])} |")
+    return "\n".join(lines) + f"\n\n{_drawn(details)}\n"
+
+
+def theft_by_patients() -> str:
+    """Queries until the pool thief of an image model is flagged, by reference rows, and the limit for a tenth."""
+    details = json.loads((RESULTS / "stealing_patients_diluted.json").read_text())["details"]
+    lines = [
+        "| data, one reference row of each of the | reference rows | alone (of ten the ninth) "
+        "| as a tenth (of ten the ninth) | limit for a tenth | the same within strata | benign accounts alarmed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, found in details["subjects"].items():
+        cells = _beside_limit(found["pure"], found["tenth"], found["limit"])
+        strata, (alarmed, of) = found["limit within strata"], found["benign"]
+        cells += " | none" if strata is None else f" | {strata:.0f}"
+        lines.append(f"| {name} | {found['reference']} | {cells} | {alarmed} of {of} |")
+    return "\n".join(lines) + f"\n\n{_drawn(details)}\n"
+
+
+def _beside_limit(alone: dict[str, Any], tenth: dict[str, Any], limit: float | None) -> str:
+    """Median and ninth of ten, alone and as a tenth, then the limit."""
+    counts = [f"{_count(each['median'])} ({_count(each['p90'])})" for each in (alone, tenth)]
+    return " | ".join([*counts, "none" if limit is None else f"{limit:.0f}"])
+
+
+def _drawn(details: dict[str, Any]) -> str:
+    draws, accounts = details["draws"], details["accounts"]
+    return (
+        f"{draws} calibration draws of {accounts} accounts each; never is not within {details['patience']:,} queries."
+    )
+
+
+def rows_said() -> str:
+    """How many rows the power statement asks for, and after how many queries a diluted thief then shows."""
+    details = json.loads((RESULTS / "stealing_tables_rows_said.json").read_text())["details"]
+    lines = [
+        "| table | rows asked for, by draw and thief | of these there were so many | median queries then |",
+        "|---|---|---|---|",
+    ]
+    for name, found in details["tables"].items():
+        asked = ", ".join("no number" if each is None else f"{each:,}" for each in found["asked for"])
+        then = _count(found["median"]) if "median" in found else ""
+        lines.append(f"| {name} | {asked or 'none: noticed soon'} | {found['of them there were so many']} | {then} |")
     return "\n".join(lines) + "\n"
 
 

@@ -261,18 +261,32 @@ def fitted_count(known: int, rows: int) -> int:
     return int(min(FIT_SHARE, FIT_ROWS / rows) * known)
 
 
+def counted_in(profile: Profile) -> tuple[int, str]:
+    """How many calibration rows a profile was given, or patients where these are known, and which of the two."""
+    return (profile.patients, "patients") if profile.patients else (profile.rows, "rows")
+
+
+def calibration_size(profile: Profile, reference: int) -> int:
+    """How many calibration rows, counted as `counted_in` does, leave at least so many `reference` rows.
+
+    No fewer than there are; each has as many rows as on average now.
+    """
+    least = max(counted_in(profile)[0], 1)
+    each = max(profile.rows, 1) / least
+    while least - fitted_count(least, round(least * each)) < reference:
+        least += 1
+    return least
+
+
 def idle_screen(profile: Profile, rate: float) -> str:
     """Why no input is refused at `rate`, and how many calibration rows or patients would do; "" where some are."""
     if math.isfinite(profile.screen_cut(rate)):
         return ""
-    known, what = (profile.patients, "patients") if profile.patients else (profile.rows, "rows")
+    known, what = counted_in(profile)
     wanted = math.ceil((1 - 1e-9) / rate) - 1
-    least, each = max(known, 1), max(profile.rows, 1) / max(known, 1)
-    while least - fitted_count(least, round(least * each)) < wanted:
-        least += 1
     return (
         f"the screen is idle: {known} calibration {what} leave {len(profile.reference)} for comparison, and refusing "
-        f"a share of {rate:g} needs {wanted}; give at least {least} {what}"
+        f"a share of {rate:g} needs {wanted}; give at least {calibration_size(profile, wanted)} {what}"
     )
 
 

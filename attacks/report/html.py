@@ -14,6 +14,7 @@ from medward.attacks.report.remedy import grouped_advice
 from medward.attacks.report.summary import summary_parts
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Interaction, Report
+from medward.guard.bundle.power_words import power_words
 from medward.guard.certificate import certificate_sentence
 
 TEXT_LIMIT = "Report writers, prompts and other text."
@@ -55,6 +56,7 @@ def render_html(report: Report, comparison: Comparison | None = None) -> str:
         headline=words.report_headline(report),
         drop=words.worst_drop(report.clean),
         twin=words.twin_text(report),
+        noticed={site: power_words(power) for site, power in report.power.items()},
         changed=[_change(found, words.training_claim(report)) for found in report.interactions],
         certificate="" if report.certificate is None else certificate_sentence(report.certificate),
         uncovered=getattr(report.certificate, "not_covered", ()),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import CleanCost, Curve, Finding, Status
 from medward.attacks.validation.gate import exit_code, overall_status
+from medward.guard.bundle.power import Power
 from medward.guard.certificate import AnyCertificate
 from medward.guard.errors import MedwardError
 from medward.guard.policy import GatePolicy, Policy
@@ -121,7 +122,8 @@ class Report(BaseModel):
 
     `accounts` maps an account's name to its log e-value over queries, `alarms` an action of the monitor to
     the false-alarm rate it is set to. `threat` is how far inputs were changed at most. `notes` say what is not
-    protected as the policy says. `interactions` are what training changed, where a model before was given.
+    protected as the policy says. `power` is what each calibration can notice, the bundle's own under "", a site's under
+    its name. `interactions` are what training changed, where a model before was given.
     `certificate` is what the bundle's card says of training. `places` are the paths of bundle, data, "out", "before",
     "canaries" and "manifest" as they were given, and other "options" of the command, for those that go on from here.
     `policy` are the keys of the policy that are not as by default; None of a report from before these were kept.
@@ -139,6 +141,7 @@ class Report(BaseModel):
     gate: GatePolicy
     threat: ThreatPolicy | None = None
     notes: tuple[str, ...] = ()
+    power: dict[str, Power] = {}
     interactions: tuple[Interaction, ...] = ()
     certificate: AnyCertificate | None = None
     places: dict[str, str] = {}

@@ -43,7 +43,7 @@ from medward.guard.bundle.folder import Bundle
 from medward.guard.data.report_labels import tell_odd_reports
 from medward.guard.data.split import Split, tell_understanding
 from medward.guard.plugins import plugin_versions
-from medward.guard.profile import idle_screen
+from medward.guard.profile import idle_screens
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 
@@ -167,7 +167,7 @@ def run_validation(
             filter(
                 None,
                 [
-                    idle_screen(bundle.profile, policy.screen.rate),
+                    *idle_screens(bundle.profile, bundle.sites, policy.screen.rate),
                     *bundle.cautions,
                     plan.note(sum(each.undefended is not None for each in findings), len(attacks)),
                     unnamed,
@@ -178,6 +178,7 @@ def run_validation(
                 ],
             )
         ),
+        power={site: power for site, power in bundle.power_by_site.items() if power is not None},
         interactions=interactions,
         certificate=bundle.card.certificate,
         places=dict(places or {}),

@@ -15,6 +15,7 @@ import numpy as np
 
 from medward.guard.accounts.names import checked_principal
 from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.add_site import add_site
 from medward.guard.bundle.power import measure_power
 from medward.guard.data.objects import as_splits, benign_split
 from medward.guard.data.overlap import distinct_rows, repeats_by_nature
@@ -146,4 +147,4 @@ def calibrate_site(
     profile, sizes = learn_profile(loaded.model, rows, loaded.policy, seed=seed)
     own = replace(profile, codebook=None, pools=None, contents=None)
     power = measure_power(loaded.model, own, loaded.policy, rows.inputs, seed=seed)
-    return bundle.add_site(loaded, site, own, data_digest=split_digest(raw), sizes=sizes, power=power)
+    return add_site(loaded, site, own, data_digest=split_digest(raw), sizes=sizes, power=power)

@@ -185,7 +185,7 @@ def _note_trained_rows(splits: dict[str, Any], benign: Any, spec: Any) -> None:
 
 def _describe(bundle: Any, out: Path) -> None:
     """Say what was written, what it guarantees, what it notices, and what the calibration set was too small for."""
-    from medward.guard.bundle.power import power_words
+    from medward.guard.bundle.power_words import power_words
 
     policy = bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)

@@ -1,3 +1,4 @@
+import html
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +14,12 @@ from medward.attacks.validation.clean_cost import ACCOUNTS, account_visits, meas
 from medward.attacks.validation.deployment import Deployment
 from medward.attacks.validation.family import NotTested
 from medward.attacks.validation.finding import Status
+from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.splits import conform_splits, share_rows
 from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle.power import measure_power
+from medward.guard.bundle.power_words import power_words
 from medward.guard.data.split import Split
 from medward.guard.errors import MedwardError
 from medward.guard.policy import GatePolicy, Policy, ScreenPolicy
@@ -79,6 +83,26 @@ def test_a_detector_that_always_abstains_is_broken(tmp_path):
     assert report.clean.site.false_refusal.value == 1
     assert report.clean.site.accuracy.guarded.value == 0
     assert report.clean.site.accuracy.undefended.value == 1
+
+
+def test_what_each_calibration_notices_is_in_the_report_those_of_sites_too(bundle, tmp_path):
+    few = Profile.fit(Linear(), rows(120, 1).inputs, risk=0.01)
+    powers = {
+        "": measure_power(Linear(), bundle.profile, bundle.policy, rows(50, 1).inputs),
+        "clinic": measure_power(Linear(), few, bundle.policy, rows(50, 1).inputs),
+        "old": None,
+    }
+    report = run(replace(bundle, sites={"clinic": few}, power_by_site=powers), tmp_path, Scripted())
+    assert report.power == {site: power for site, power in powers.items() if power is not None}
+    assert Report.load(tmp_path / "report.json") == report
+    assert report.notes[0].startswith("site 'clinic': the screen is idle: 120 calibration rows")
+    page = html.unescape((tmp_path / "report.html").read_text())
+    own, of_site = page.index("The bundle's own calibration"), page.index("Site clinic")
+    for site, start, end in (("", own, of_site), ("clinic", of_site, len(page))):
+        assert all(f"{said}." in page[start:end] for said in power_words(powers[site]))
+    without = run(bundle, tmp_path / "without", Scripted())
+    assert without.power == {}
+    assert "What the guard notices" not in (tmp_path / "without" / "report.html").read_text()
 
 
 def test_a_screen_that_refuses_nothing_is_said_and_is_no_good_news(bundle, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,6 +331,7 @@ class Operated:
 
     bounds = None
     cautions = ()
+    sites, power_by_site = MappingProxyType({}), MappingProxyType({})
 
     def __init__(self, profile):
         self.model, self.profile, self.policy, self.digest = screening(), profile, OPEN, "ab" * 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +18,7 @@ from medward.attacks.validation.ordinary import measure
 from medward.attacks.validation.ordinary.behaviour import VisitSettings
 from medward.attacks.validation.run import run_validation
 from medward.guard.accounts.stores import Store
+from medward.guard.bundle.power import Power
 from medward.guard.data.split import Split
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
@@ -52,6 +53,8 @@ class FakeBundle:
     digest: str = "ab" * 32
     bounds: None = None
     cautions: tuple[str, ...] = ()
+    sites: Mapping[str, Profile] = field(default_factory=dict)
+    power_by_site: Mapping[str, Power | None] = field(default_factory=dict)
     abstains: bool = False
 
     @property

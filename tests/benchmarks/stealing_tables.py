@@ -5,6 +5,9 @@ columns drawn one by one from normals, from what each column has (shuffled), and
 Whether columns depend on one another is what decides: of a table whose columns were made independent (the control)
 nothing can be noticed in shuffled columns, and the power statement says so. Benign accounts ask each row once, so that
 they are exchangeable with the calibration rows. Thieves repeat nothing.
+
+What the power statement promises is kept to its word: from a few rows it says how many would notice a thief of a tenth
+of all queries within `WANTED_QUERIES`; so many are calibrated on, and the thief is tried.
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ from support.sights import sight_of
 from medward import guard
 from medward.attacks.benchmarks.base import data_root
 from medward.guard.accounts.monitors import AccountMonitors
+from medward.guard.bundle.more_rows import WANTED_QUERIES
+from medward.guard.bundle.power import dilution_limit, measure_power
 from medward.guard.models import wrap
+from medward.guard.models.base import Model
 from medward.guard.monitors.base import CONTENT_CODES
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
@@ -39,13 +45,19 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints
 
-CLAIMS = ("stealing_tables", "stealing_tables_benign")
+CLAIMS = ("stealing_tables", "stealing_tables_benign", "stealing_tables_rows_said")
 TUNED, UNOPENED = ("wdbc", "diabetes", "fetal_ctg"), ("wine", "digits", "iris")
 """The screens were chosen on the first three; the others were first looked at when these figures were printed."""
+CONTROL = "independent"  # WDBC, each column shuffled on its own
 POLICY = Policy(on_error="withhold")
+Watched = Callable[[Array], tuple[Profile, AccountMonitors, Pool]]
 ALPHA, SHARES, DRAWS, ACCOUNTS, PATIENCE = 1e-3, (1.0, 0.1), 10, 20, 1000
 TRAIN, CALIBRATION = 0.2, 0.5
 LIMITS = {"normal": 10, "shuffled": 25}
+DELTA = POLICY.monitor.calibration_risk
+FEW, SAID = 150, {"rows drawn from normals": "normal", "rows of shuffled columns": "shuffled"}
+"""Calibration rows of which the power statement is asked, and its kinds by the thief who is tried."""
+NEAR = 1.5  # times what was said
 CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (guard, stealing)))
 
 
@@ -56,7 +68,7 @@ def table_rows(name: str) -> tuple[Array, Ints]:
             rows = np.array([list(map(float, each.values())) for each in csv.DictReader(file)])
         rows = np.unique(rows, axis=0)
         return rows[:, :-1], rows[:, -1].astype(np.int64) - 1
-    if name == "independent":
+    if name == CONTROL:
         rows, labels = table_rows("wdbc")
         return shuffled_rows(rows, len(rows), np.random.default_rng(0)), labels
     load = {"wdbc": load_breast_cancer, "diabetes": load_diabetes, "wine": load_wine, "iris": load_iris}
@@ -79,21 +91,22 @@ THIEVES: dict[str, Callable[[Array, int, np.random.Generator], Array]] = {
 
 
 def measure() -> Iterator[Claim]:
-    """Thieves by table, then benign accounts."""
-    names = (*TUNED, *UNOPENED, "independent")
+    """Thieves by table, then benign accounts, then the power statement's word."""
+    names = (*TUNED, *UNOPENED, CONTROL)
     draws = {name: [_draw(name, number) for number in range(DRAWS)] for name in names}
     yield thieves(draws)
     yield benign(draws)
+    yield rows_said(draws)
 
 
 def _draw(name: str, number: int) -> dict[str, Any]:
-    settings = repr((POLICY, SHARES, ACCOUNTS, PATIENCE, TRAIN, CALIBRATION))
+    settings = repr((POLICY, SHARES, ACCOUNTS, PATIENCE, TRAIN, CALIBRATION, FEW))
     found: dict[str, Any] = finished(f"{name}-{number}", named(settings, *CODE), lambda: _asked(name, number))
     return found
 
 
 def _asked(name: str, number: int) -> dict[str, Any]:
-    """One draw of a table: reference rows, queries to flag each thief, largest log wealth of benign accounts."""
+    """One draw of a table: reference rows, queries to flag each thief and benign accounts, and what few rows said."""
     rows, labels = table_rows(name)
     rng = np.random.default_rng(number)
     order = rng.permutation(len(rows))
@@ -105,14 +118,18 @@ def _asked(name: str, number: int) -> dict[str, Any]:
     spec = ModelSpec(name=name, modality="tabular", shape=rows.shape[1:], task=task)
     model = wrap(forest, spec=spec, sample=rows[calibration[:32]].astype(np.float32))
     known = rows[calibration].astype(np.float32)
-    profile = Profile.fit(model, known, risk=POLICY.monitor.calibration_risk, seed=number, secret=number)
     own = rows[traffic]
     invented = {thief: make(rows[train], PATIENCE, rng) for thief, make in THIEVES.items()}
     inputs = np.concatenate([own, *invented.values()]).astype(np.float32)
-    sight = sight_of(POLICY, profile, inputs, forward_batches(model, inputs))
-    pool: Pool = {part: np.asarray(column) for part, column in sight.items() if part != CONTENT_CODES}
-    monitors = AccountMonitors.of(POLICY, profile, 1)
-    flags = {}
+
+    def watched(some: Array) -> tuple[Profile, AccountMonitors, Pool]:
+        profile = Profile.fit(model, some, risk=DELTA, seed=number, secret=number)
+        sight = sight_of(POLICY, profile, inputs, forward_batches(model, inputs))
+        pool = {part: np.asarray(column) for part, column in sight.items() if part != CONTENT_CODES}
+        return profile, AccountMonitors.of(POLICY, profile, 1), pool
+
+    profile, monitors, pool = watched(known)
+    flags, mixtures = {}, {}
     for place, thief in enumerate(THIEVES):
         first = len(own) + place * PATIENCE
         for share in SHARES:
@@ -120,23 +137,32 @@ def _asked(name: str, number: int) -> dict[str, Any]:
             theirs = first + np.array([rng.permutation(PATIENCE) for _ in range(ACCOUNTS)])
             mixed = np.where(stolen, theirs, rng.integers(len(own), size=(ACCOUNTS, PATIENCE)))
             flags[f"{thief}, {share:g}"] = first_alarms(monitors, pool, mixed, ALPHA, repeats=False)
+            mixtures[thief, share] = mixed
     benign_rows = np.stack([rng.permutation(len(own)) for _ in range(ACCOUNTS)])
     peaks = first_alarms(monitors, pool, benign_rows, POLICY.monitor.ladder[0].false_alarm)
-    return {"reference": len(profile.reference), "columns": rows.shape[1], "flags": flags, "benign": peaks}
+    return {
+        "reference": len(profile.reference),
+        "columns": rows.shape[1],
+        "flags": flags,
+        "benign": peaks,
+        "said": list(_said(watched, model, known, {thief: mixtures[thief, SHARES[-1]] for thief in SAID.values()})),
+    }
 
 
-def dilution_limit(
-    reference: int, share: float, alpha: float = ALPHA, delta: float = 1e-3, tail: float = 0.005
-) -> float:
-    """Queries that a bet on the smallest tail `reference` rows bound needs against a thief of a `share` of queries.
-
-    ln(1 / alpha) / KL(h || b) with b = ln(1 / delta) / n, the thief in that tail, benign rows in it as often as `tail`.
-    """
-    bound, hit = math.log(1 / delta) / reference, share + (1 - share) * tail
-    if bound >= hit:
-        return math.inf
-    gain = hit * math.log(hit / bound) + (1 - hit) * math.log((1 - hit) / (1 - bound)) if hit < 1 else -math.log(bound)
-    return math.log(1 / alpha) / gain
+def _said(watched: Watched, model: Model, known: Array, mixtures: dict[str, Array]) -> Iterator[dict[str, Any]]:
+    """By kind how many rows the statement of a few of `known` asks for, and after how many queries these then show."""
+    if len(known) <= FEW:
+        return
+    power = measure_power(model, watched(known[:FEW])[0], POLICY, known[:FEW])
+    for needed in power.needed:
+        thief, rows = SAID.get(needed.kind), needed.calibration
+        if thief is None or needed.share != SHARES[-1]:
+            continue
+        found: dict[str, Any] = {"thief": thief, "rows": rows, "there are": len(known), "queries": []}
+        if rows is not None and rows <= len(known):
+            _, monitors, pool = watched(known[:rows])
+            found["queries"] = first_alarms(monitors, pool, mixtures[thief], ALPHA, repeats=False)
+        yield found
 
 
 def thieves(draws: dict[str, list[dict[str, Any]]]) -> Claim:
@@ -148,15 +174,16 @@ def thieves(draws: dict[str, list[dict[str, Any]]]) -> Claim:
         for thief in found[0]["flags"]:
             counts = [math.inf if each is None else each for draw in found for each in draw["flags"][thief]]
             lines[thief] = summary(counts)
-        limit = dilution_limit(reference, 0.1)
+        limit = dilution_limit(math.log(1 / DELTA) / reference, SHARES[-1], ALPHA)
+        for thief in THIEVES:
+            lines[f"{thief}, {SHARES[-1]:g}"]["limit"] = limit if math.isfinite(limit) else None
         tables[name] = {
             "reference": reference,
             "columns": found[0]["columns"],
-            "limit at 10 %": limit if math.isfinite(limit) else None,
-            "opened while tuning": name in TUNED,
+            "opened while tuning": name in (*TUNED, CONTROL),
             "thieves": lines,
         }
-    dependent = [name for name in tables if name != "independent"]
+    dependent = [name for name in tables if name != CONTROL]
     good = [
         name
         for name in dependent
@@ -190,6 +217,31 @@ def benign(draws: dict[str, list[dict[str, Any]]]) -> Claim:
         n=of,
         seed=0,
         details={"alarmed, of": counts, "interval_assumes": "independent accounts; those of a draw share calibration"},
+    )
+
+
+def rows_said(draws: dict[str, list[dict[str, Any]]]) -> Claim:
+    """After how many queries diluted thieves show where as many rows are calibrated on as the statement asks for."""
+    tables: dict[str, Any] = {}
+    for name, found in draws.items():
+        said = [each for draw in found for each in draw["said"]]
+        tried = [[math.inf if one is None else one for one in each["queries"]] for each in said if each["queries"]]
+        tables[name] = {
+            "asked for": [each["rows"] for each in said],
+            "of them there were so many": len(tried),
+            "medians": [float(each) for each in np.sort([np.median(each) for each in tried]) if np.isfinite(each)],
+            **(summary([one for each in tried for one in each]) if tried else {}),
+        }
+    medians = [each["median"] for each in tables.values() if "median" in each]
+    worst = None if None in medians else max(medians, default=None)
+    return Claim(
+        claim=CLAIMS[2],
+        value="never" if worst is None else worst,
+        target=f"<= {NEAR:g} x {WANTED_QUERIES} queries: largest median of any table, of thieves of a tenth",
+        met=worst is not None and worst <= NEAR * WANTED_QUERIES,
+        n=sum(each.get("n", 0) for each in tables.values()),
+        seed=0,
+        details={"tables": tables, "alpha": ALPHA, "asked of rows": FEW, "draws": DRAWS, "accounts": ACCOUNTS},
     )
 
 

@@ -24,6 +24,7 @@ from support.sights import refitted
 from medward.guard import models
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.bundle import folder as bundle
+from medward.guard.bundle.add_site import add_site
 from medward.guard.bundle.card import canonical_json, sha256, site_file
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.monitors.table import calibration_shares
@@ -78,7 +79,7 @@ def make_report_bundle(path):
 
 def with_site(to, site="Hospital A", rows=X + 9, sizes=None):
     profile = Profile.fit(to.model, rows, risk=POLICY.monitor.calibration_risk, secret=1)
-    return bundle.add_site(to, site, profile, data_digest="e" * 64, sizes=sizes or {"benign": len(rows)})
+    return add_site(to, site, profile, data_digest="e" * 64, sizes=sizes or {"benign": len(rows)})
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +336,7 @@ def test_a_bundle_of_an_older_format_can_be_sealed_and_given_a_site(tmp_path):
     new = bundle.seal_bundle(tmp_path / "b")
     loaded = bundle.load_bundle(tmp_path / "b", expect=new)
     assert loaded.card.format == 6, "what is written anew is of the newest format, and says so"
-    bundle.add_site(loaded, "clinic", loaded.profile, data_digest="0" * 64, sizes={"benign": 1})
+    add_site(loaded, "clinic", loaded.profile, data_digest="0" * 64, sizes={"benign": 1})
     again = bundle.load_bundle(tmp_path / "b")
     assert again.model.spec == bundle.load_bundle(golden).model.spec
     assert set(again.sites) == {"clinic"}
@@ -496,6 +497,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from medward.guard.bundle import folder as bundle
+from medward.guard.bundle import parts
+from medward.guard.bundle.add_site import add_site
 old = bundle.load_bundle(sys.argv[1])
 steps = 0
 def counted(real):
@@ -506,11 +509,11 @@ def counted(real):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(*args)
     return step
-bundle.sync_to_disk, Path.rename = counted(bundle.sync_to_disk), counted(Path.rename)
+parts.sync_to_disk, Path.rename = counted(parts.sync_to_disk), counted(Path.rename)
 if sys.argv[3] == "save":
     bundle.save_bundle(sys.argv[1], old.model, old.policy, old.profile, data_digest="new", sizes={}, overwrite=True)
 else:
-    bundle.add_site(old, "new", old.profile, data_digest="", sizes={})
+    add_site(old, "new", old.profile, data_digest="", sizes={})
 """
 
 

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medward.guard.bundle import folder as bundle
 from medward.guard.bundle.make import protect
+from medward.guard.bundle.power_words import power_cautions
 from medward.guard.bundle.site import calibrate_site
 from medward.guard.data.split import Split, split_digest
 from medward.guard.errors import IntegrityError, MedwardError
@@ -52,6 +53,16 @@ def test_a_site_is_judged_by_the_rows_it_was_calibrated_on(path):
     assert withheld(guard, ("clinic", "key"), SITE[200:]) < 0.1
     assert withheld(guard, ("other", "key"), SITE[200:]) == 1
     assert withheld(guard, ("clinic", "key"), ROWS[:50]) > 0.9
+
+
+def test_a_site_says_by_name_what_its_own_calibration_cannot_notice(path):
+    made = calibrate_site(path, Split(SITE[:150]), "clinic")
+    power = made.card.sites["clinic"].power
+    assert made.power_by_site == {"": made.card.power, "clinic": power}
+    said = [f"site 'clinic': {each}" for each in power_cautions(power)]
+    assert said
+    assert made.cautions == (*power_cautions(made.card.power), *said)
+    assert set(said) <= set(made.guard(ephemeral=True).notes)
 
 
 def test_the_card_says_what_a_site_was_learned_from_and_the_answers_stay_the_bundle_s(path):

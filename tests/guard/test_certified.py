@@ -10,9 +10,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from support.certificates import privacy_certificate, robustness_certificate
 
+from medward.guard.bundle.add_site import add_site
 from medward.guard.bundle.card import FORMAT, canonical_json, sha256
 from medward.guard.bundle.certified import check_range
-from medward.guard.bundle.folder import add_site, load_bundle, seal_bundle
+from medward.guard.bundle.folder import load_bundle, seal_bundle
 from medward.guard.bundle.make import protect
 from medward.guard.certificate import HARDENED_MARK, certificate_sentence, read_certificate
 from medward.guard.data.split import Split

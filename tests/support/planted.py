@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from medward.guard.accounts.stores import Store
+from medward.guard.bundle.power import Power
 from medward.guard.monitors.base import SCREEN
 from medward.guard.monitors.strangeness import ScreenReference
 from medward.guard.pipeline import Guard
 from medward.guard.policy import GatePolicy, MonitorPolicy, Policy
+from medward.guard.profile import Profile
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Outputs
 
@@ -135,6 +137,8 @@ class FakeBundle:
     digest: str = "cd" * 32
     digest_without_waivers: str = "cd" * 32
     cautions: tuple[str, ...] = ()
+    sites: Mapping[str, Profile] = field(default_factory=dict)
+    power_by_site: Mapping[str, Power | None] = field(default_factory=dict)
     bounds: None = None
     gate: GatePolicy = field(default_factory=GatePolicy)
 
