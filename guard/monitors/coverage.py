@@ -55,6 +55,8 @@ from medward.guard.types import Array, Ints
 SMOOTHING = (8.0, 64.0)  # queries' worth of the usual, one bettor each
 LENGTH = 1024  # queries that an account's past is remembered for
 REPEATED = -1  # the cell of what repeats an input before
+_WEIGHTS = np.array(SMOOTHING)[:, None]
+_KEPT = np.dtype("<f2")  # of shares in a state
 
 
 class CoverageState(TypedDict):
@@ -92,12 +94,26 @@ def cell_payoffs(forecasts: Array, bounds: Array) -> tuple[Array, Array]:
     ratios = forecasts / bounds
     if ratios.max() <= 1:
         return np.ones_like(ratios), np.ones(ratios.shape[:-1])
+    least = _least_payoffs(forecasts, bounds, ratios)
+    return np.maximum(least[..., None], ratios), least
+
+
+def _least_payoffs(forecasts: Array, bounds: Array, ratios: Array) -> Array:
+    """What the cells pay least ``(...)``, s of this module, where any of ``ratios (..., K)`` is above 1."""
     order = np.argsort(-ratios, axis=-1)
     mass = np.cumsum(np.take_along_axis(forecasts, order, -1), axis=-1)
     bound = np.cumsum(bounds[order], axis=-1)
     rest = np.where(bound < 1, (1 - mass) / np.maximum(1 - bound, 1e-300), 1.0)
-    least = np.minimum(1.0, rest.min(axis=-1))
-    return np.maximum(least[..., None], ratios), least
+    return np.asarray(np.minimum(1.0, rest.min(axis=-1)))
+
+
+def _cell_factors(forecasts: Array, bounds: Array, cell: int) -> list[float]:
+    """What `cell`, or `REPEATED`, makes of each bettor's wealth: its column of `cell_payoffs`, and no other."""
+    ratios = forecasts / bounds
+    if ratios.max() <= 1:
+        return [1.0] * len(ratios)
+    least: list[float] = _least_payoffs(forecasts, bounds, ratios).tolist()
+    return least if cell == REPEATED else list(map(max, least, ratios[:, cell].tolist()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +148,8 @@ class Coverage:
     def step(self, state: CoverageState, n: int, value: float, stratum: int = 0) -> CoverageState:  # noqa: ARG002
         """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it; the bounds hold in every stratum."""
         cell, shares, known = int(value), _unpacked(state["shares"]), min(state["n"], LENGTH)
-        pays, least = cell_payoffs(cell_forecasts(shares, known, usual_shares(self.counts)), self.bounds)
-        factors = least if cell == REPEATED else pays[:, cell]
-        wealth = packed_wealth(late_start_wealth(unpacked_wealth(state["wealth"]), n, factors.tolist()))
+        factors = _cell_factors(_forecasts(shares, known, self.counts), self.bounds, cell)
+        wealth = packed_wealth(late_start_wealth(unpacked_wealth(state["wealth"]), n, factors))
         if cell == REPEATED:
             return CoverageState(wealth=wealth, n=state["n"], shares=state["shares"])
         rate = 1 / min(state["n"] + 1, LENGTH)
@@ -166,10 +181,17 @@ class Coverage:
         )
 
 
-def cell_forecasts(shares: Array, known: int, usual: Array) -> Array:
+@lru_cache(64)
+def _weighted_usual(counts: tuple[int, ...]) -> Array:
+    """`usual_shares`, as often as each bettor counts it ``(bettors, K)``."""
+    return np.asarray(_WEIGHTS * usual_shares(counts))
+
+
+def _forecasts(shares: Array, known: int, counts: tuple[int, ...]) -> Array:
     """Each bettor's forecast ``(bettors, K)`` after `known` queries with ``shares (K,)``."""
-    weights = np.array(SMOOTHING)[:, None]
-    return np.asarray((known * shares + weights * usual) / (known + weights))
+    found = known * shares + _weighted_usual(counts)
+    found /= known + _WEIGHTS
+    return found
 
 
 def tally_cells(cells: Sequence[int], count: int) -> tuple[int, ...]:
@@ -178,13 +200,14 @@ def tally_cells(cells: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _packed(shares: Array) -> str:
-    return b2a_base64(np.asarray(shares, "<f2").tobytes(), newline=False).decode()
+    return b2a_base64(shares.astype(_KEPT).tobytes(), newline=False).decode()
 
 
 def _unpacked(text: str) -> Array:
     """Shares that sum to 1 again, for the bound rests on that, or zeros."""
-    shares = np.frombuffer(a2b_base64(text), "<f2").astype(np.float64)
-    return np.asarray(shares / (shares.sum() or 1.0))
+    shares = np.frombuffer(a2b_base64(text), _KEPT).astype(np.float64)
+    shares /= shares.sum() or 1.0
+    return shares
 
 
 def _observed(fitted: KernelFeatures, seen: tuple[Array, Ints], policy: Policy) -> Observations:  # noqa: ARG001

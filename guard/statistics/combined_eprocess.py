@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
@@ -110,10 +110,14 @@ class CombinedEProcess:
     name: str = "e-process"
     calibration: str = field(init=False)
     """Names the calibration of all parts."""
+    _shares: tuple[str, ...] = field(init=False, repr=False)
+    """The names of their shares in the evidence."""
 
     def __post_init__(self) -> None:
-        names = repr([(part.name, part.calibration, weight) for part, weight in self._weighted()])
+        weighted = zip(self.parts, self.weights, strict=True)
+        names = repr([(part.name, part.calibration, weight) for part, weight in weighted])
         object.__setattr__(self, "calibration", hashlib.blake2b(names.encode(), digest_size=6).hexdigest())
+        object.__setattr__(self, "_shares", tuple(f"share:{part.name}" for part in self.parts))
 
     def start(self) -> CombinedState:
         """An account that has asked nothing."""
@@ -129,10 +133,12 @@ class CombinedEProcess:
 
     def step(self, state: CombinedState, observation: Observation) -> tuple[CombinedState, Verdict]:
         """Bet on one more query."""
-        n, parts, stratum = state["n"] + 1, dict(state["parts"]), int(observation.values.get(STRATUM, 0))
+        values, n, parts = observation.values, state["n"] + 1, dict(state["parts"])
+        stratum = int(values.get(STRATUM, 0))
         for part in self.parts:
-            if part.name in observation.values:
-                parts[part.name] = part.step(parts[part.name], n, observation.values[part.name], stratum)
+            name = part.name
+            if name in values:
+                parts[name] = part.step(parts[name], n, values[name], stratum)
         verdict = self.verdict(CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts))
         peak = verdict.evidence["peak"]
         return CombinedState(calibration=state["calibration"], n=n, peak=peak, parts=parts), verdict
@@ -150,21 +156,24 @@ class CombinedEProcess:
 
     def _wealth(self, state: CombinedState) -> tuple[float, Mapping[str, float]]:
         """Log of the combined wealth, and the share of each part in it."""
-        logs = {
-            f"share:{part.name}": math.log(weight) + part.log_e(state["parts"][part.name])
-            for part, weight in self._weighted()
-        }
-        total = _log_sum(logs.values())
-        together = [logs[f"share:{part.name}"] for part in self.parts if part.conditional]
-        alone = [logs[f"share:{part.name}"] for part in self.parts if not part.conditional]
-        wealth = max([*alone, *([_log_sum(together)] if together else [])])
-        return wealth, {name: math.exp(log - total) for name, log in logs.items()}
+        parts = state["parts"]
+        logs = [
+            math.log(weight) + part.log_e(parts[part.name])
+            for part, weight in zip(self.parts, self.weights, strict=True)
+        ]
+        total = _log_sum(logs)
+        wealth, together = -math.inf, []
+        for part, log in zip(self.parts, logs, strict=True):
+            if part.conditional:
+                together.append(log)
+            elif log > wealth:
+                wealth = log
+        if together:
+            wealth = max(wealth, _log_sum(together))
+        return wealth, {name: math.exp(log - total) for name, log in zip(self._shares, logs, strict=True)}
 
-    def _weighted(self) -> list[tuple[Part, float]]:
-        return list(zip(self.parts, self.weights, strict=True))
 
-
-def _log_sum(logs: Collection[float]) -> float:
+def _log_sum(logs: Sequence[float]) -> float:
     """Log of the sum of what `logs` are the logs of."""
     top = max(logs)
-    return top + math.log(math.fsum(math.exp(log - top) for log in logs))
+    return top + math.log(math.fsum([math.exp(log - top) for log in logs]))
