@@ -75,6 +75,8 @@ def observe_batch(
 
 def without_sources(sight: Observations, sources: Collection[str], plugins: Sequence[str] = ()) -> dict[str, Any]:
     """`sight` less what the monitors of `sources` see, those called `plugins` among them."""
+    if not sources:
+        return dict(sight)
     silent = parts_of(sources, plugins)
     return {name: column for name, column in sight.items() if name not in silent}
 

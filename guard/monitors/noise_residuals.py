@@ -35,7 +35,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import CONTENT_CODES, BenignRows, BetSettings, Monitor, Observations
 from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
 from medward.guard.policy import Policy
-from medward.guard.screens.embeddings import layout_embedding, pooling_matrix, smoothing_matrix
+from medward.guard.screens.embeddings import both_ways, layout_embedding, pooling_matrix, smoothing_matrix
 from medward.guard.screens.whitening import shrunk_covariance
 from medward.guard.types import Array, Ints, Outputs
 
@@ -88,10 +88,12 @@ class NoiseResiduals:
     reference: Array
     reference_strata: Ints
     fingerprint: str = field(init=False)
+    _stripes: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = hashlib.blake2b(self.reference.tobytes() + self.whitening.tobytes(), digest_size=6).hexdigest()
         object.__setattr__(self, "fingerprint", name)
+        object.__setattr__(self, "_stripes", self.stripes.astype(np.float64))  # as cells are
 
     @classmethod
     def fit(cls, fit: Array, reference: Array, *, strata: Ints | None = None, seed: int = 0) -> NoiseResiduals:
@@ -132,15 +134,19 @@ class NoiseResiduals:
     def vectors(self, inputs: Any, xp: Any = np) -> Any:
         """Whitened residuals ``(n, k)`` within the ball; differentiable when `xp` is torch."""
         z = self.whitened(inputs, xp)
-        length = xp.sqrt(xp.sum(z * z, axis=1) + 1e-12)[:, None]
-        return z * xp.clip((len(self.center) ** 0.5 + REACH_DEVIATIONS) / length, None, 1.0)
+        length, reach = xp.sqrt((z * z).sum(axis=1, keepdims=True) + 1e-12), len(self.center) ** 0.5 + REACH_DEVIATIONS
+        if xp is np and length.max(initial=0) <= reach:
+            return z
+        return z * (reach / length).clip(max=1.0)
 
     def whitened(self, inputs: Any, xp: Any = np) -> Any:
         """The linear part ``(n, k)``, linear up to `FAR_DEVIATIONS` standard deviations of every value."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = fine_detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
-        rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
-        sketch = xp.sum(rows.reshape(len(inputs), -1, len(self.center)), axis=1)
+            near = xp is np and abs(rows).max(initial=0) <= FAR_DEVIATIONS
+        if not near:
+            rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
+        sketch = rows.reshape(len(inputs), -1, len(self.center)).sum(axis=1)
         return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
 
     def codes(self, inputs: Array) -> list[str]:
@@ -150,8 +156,9 @@ class NoiseResiduals:
         """
         if not self.stripes.size:
             return [""] * len(inputs)
-        bits = _odd(_cells(inputs), self.stripes)
-        return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
+        bits = _odd(_cells(inputs), self._stripes)
+        digits = np.packbits(bits, axis=1).tobytes().hex()
+        return [digits[i : i + _BITS // 4] for i in range(0, len(digits), _BITS // 4)]
 
     def see(self, inputs: Array, outputs: Outputs) -> tuple[Array, list[str]]:  # noqa: ARG002 (as everything fitted)
         """Vectors ``(n, k)`` and content codes."""
@@ -185,11 +192,8 @@ def fine_detail(inputs: Any, xp: Any) -> Any:
         return inputs.reshape(len(inputs), -1)
     height, width = inputs.shape[2:]
     if max(height, width) > MAX_SIDE:
-        down, across = pooling_matrix(height, min(MAX_SIDE, height)), pooling_matrix(width, min(MAX_SIDE, width))
-        inputs = _like(down, inputs, xp) @ inputs @ _like(across, inputs, xp).T
-        height, width = inputs.shape[2:]
-    blurred = _like(smoothing_matrix(height, 1), inputs, xp) @ inputs @ _like(smoothing_matrix(width, 1), inputs, xp).T
-    return (inputs - blurred).reshape(len(inputs), -1)
+        inputs = both_ways(pooling_matrix, MAX_SIDE, inputs, xp)
+    return (inputs - both_ways(smoothing_matrix, 1, inputs, xp)).reshape(len(inputs), -1)
 
 
 def _stripes(fit: Array, rng: np.random.Generator) -> tuple[Array, tuple[int, int]]:
@@ -214,7 +218,9 @@ def _cells(images: Array) -> Array:
 
 
 def _like(array: Array, like: Any, xp: Any) -> Any:
-    return array.astype(like.dtype) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)
+    return (
+        array.astype(like.dtype, copy=False) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)
+    )
 
 
 def _fitted(rows: BenignRows) -> NoiseResiduals:
