@@ -127,14 +127,19 @@ class AccountMonitors:
             if name in sight:
                 own, found = bet.values(state.get(name), sight[name], codes, strata)
                 state.update({} if own is None else {name: own})
-                values[name] = [
-                    bet.part.repeated(value) if how in bet.repeats else value
-                    for value, how in zip(found, repeated, strict=True)
-                ]
+                values[name] = _without_repeats(bet, found, repeated)
         standing = self.combined.resume(state.get(self.combined.name))
         before = self.combined.action(standing["peak"])
         state[self.combined.name], verdict = fold_bets(self.combined, standing, values, len(digests))
         return state, (before, verdict, values)
+
+
+def _without_repeats(bet: Bet, values: list[float], repeated: Sequence[str]) -> list[float]:
+    """`values`, those of repeats being what `bet` takes in their place."""
+    if not any(repeated):
+        return values
+    ignored = bet.repeats
+    return [bet.part.repeated(value) if how in ignored else value for value, how in zip(values, repeated, strict=True)]
 
 
 def fold_bets(monitor: CombinedEProcess, state: Any, values: BetValues, count: int) -> tuple[Any, Verdict]:

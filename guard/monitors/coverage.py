@@ -153,7 +153,7 @@ class Coverage:
         if cell == REPEATED:
             return CoverageState(wealth=wealth, n=state["n"], shares=state["shares"])
         rate = 1 / min(state["n"] + 1, LENGTH)
-        shares *= 1 - rate
+        shares = shares * (1 - rate)
         shares[cell] += rate
         return CoverageState(wealth=wealth, n=state["n"] + 1, shares=_packed(shares))
 
@@ -189,9 +189,7 @@ def _weighted_usual(counts: tuple[int, ...]) -> Array:
 
 def _forecasts(shares: Array, known: int, counts: tuple[int, ...]) -> Array:
     """Each bettor's forecast ``(bettors, K)`` after `known` queries with ``shares (K,)``."""
-    found = known * shares + _weighted_usual(counts)
-    found /= known + _WEIGHTS
-    return found
+    return np.asarray((known * shares + _weighted_usual(counts)) / (known + _WEIGHTS))
 
 
 def tally_cells(cells: Sequence[int], count: int) -> tuple[int, ...]:
@@ -206,8 +204,7 @@ def _packed(shares: Array) -> str:
 def _unpacked(text: str) -> Array:
     """Shares that sum to 1 again, for the bound rests on that, or zeros."""
     shares = np.frombuffer(a2b_base64(text), _KEPT).astype(np.float64)
-    shares /= shares.sum() or 1.0
-    return shares
+    return shares / (float(shares.sum()) or 1.0)
 
 
 def _observed(fitted: KernelFeatures, seen: tuple[Array, Ints], policy: Policy) -> Observations:  # noqa: ARG001

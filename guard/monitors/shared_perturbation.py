@@ -249,8 +249,8 @@ def unit_directions(means: Array) -> Array:
 
 def _score(vector: Array, directions: Array) -> float:
     """`direction_scores` of one vector ``(k,)``, in plain numbers."""
-    first, second = map(float, directions @ vector)
-    return max(first, abs(second))
+    along: list[float] = (directions @ vector).tolist()
+    return max(along[0], abs(along[1]))
 
 
 def _learnt(means: Array, vector: Array, n: int) -> Array:
@@ -287,11 +287,8 @@ def _unpacked(text: str) -> Array:
 
 
 def _text(steps: Array) -> str:
-    whole = np.rint(steps)
-    whole += ZERO
-    np.maximum(whole, ZERO - SIDE, out=whole)
-    np.minimum(whole, ZERO + SIDE, out=whole)
-    return whole.astype(np.uint8).tobytes().decode("ascii")
+    whole = np.minimum(np.maximum(np.rint(steps) + ZERO, ZERO - SIDE), ZERO + SIDE)
+    return bytes(whole.astype(np.uint8).ravel()).decode("ascii")
 
 
 def _steps(text: str) -> Array:

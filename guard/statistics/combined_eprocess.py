@@ -110,14 +110,18 @@ class CombinedEProcess:
     name: str = "e-process"
     calibration: str = field(init=False)
     """Names the calibration of all parts."""
-    _shares: tuple[str, ...] = field(init=False, repr=False)
-    """The names of their shares in the evidence."""
+    _weighted: tuple[tuple[Part, str, float], ...] = field(init=False, repr=False)
+    """The parts, the names of their shares in the evidence, the logs of their weights."""
+    _limits: tuple[tuple[float, Action], ...] = field(init=False, repr=False)
+    """The ladder by log wealth."""
 
     def __post_init__(self) -> None:
-        weighted = zip(self.parts, self.weights, strict=True)
+        weighted = list(zip(self.parts, self.weights, strict=True))
         names = repr([(part.name, part.calibration, weight) for part, weight in weighted])
         object.__setattr__(self, "calibration", hashlib.blake2b(names.encode(), digest_size=6).hexdigest())
-        object.__setattr__(self, "_shares", tuple(f"share:{part.name}" for part in self.parts))
+        plan = tuple((part, f"share:{part.name}", math.log(weight)) for part, weight in weighted)
+        object.__setattr__(self, "_weighted", plan)
+        object.__setattr__(self, "_limits", tuple((-math.log(alpha), action) for alpha, action in self.ladder))
 
     def start(self) -> CombinedState:
         """An account that has asked nothing."""
@@ -152,25 +156,20 @@ class CombinedEProcess:
 
     def action(self, peak: float) -> Action:
         """What the ladder asks for once the log wealth has been as large as `peak`."""
-        return max((action for alpha, action in self.ladder if peak >= -math.log(alpha)), default=Action.ALLOW)
+        return max([action for limit, action in self._limits if peak >= limit], default=Action.ALLOW)
 
-    def _wealth(self, state: CombinedState) -> tuple[float, Mapping[str, float]]:
+    def _wealth(self, state: CombinedState) -> tuple[float, dict[str, float]]:
         """Log of the combined wealth, and the share of each part in it."""
-        parts = state["parts"]
-        logs = [
-            math.log(weight) + part.log_e(parts[part.name])
-            for part, weight in zip(self.parts, self.weights, strict=True)
-        ]
-        total = _log_sum(logs)
-        wealth, together = -math.inf, []
-        for part, log in zip(self.parts, logs, strict=True):
-            if part.conditional:
-                together.append(log)
-            elif log > wealth:
-                wealth = log
-        if together:
-            wealth = max(wealth, _log_sum(together))
-        return wealth, {name: math.exp(log - total) for name, log in zip(self._shares, logs, strict=True)}
+        states = state["parts"]
+        logs: dict[str, float] = {}
+        alone: list[float] = []
+        together: list[float] = []
+        for part, share, weight in self._weighted:
+            logs[share] = log = weight + part.log_e(states[part.name])
+            (together if part.conditional else alone).append(log)
+        total = _log_sum([*alone, *together])
+        wealth = max([*alone, *([_log_sum(together)] if together else [])])
+        return wealth, {share: math.exp(log - total) for share, log in logs.items()}
 
 
 def _log_sum(logs: Sequence[float]) -> float:

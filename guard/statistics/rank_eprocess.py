@@ -66,7 +66,6 @@ from medward.guard.types import Array
 STAKES = (0.02, 0.08, 0.3)
 MOST_PAID = 7.5
 DEEPEST = 0.25  # of the calibration rows of a stratum: the largest share that is bet on
-_LOST = tuple(1 - stake for stake in STAKES)
 _BISECTIONS = 50
 _NEVER = 1e-9  # so that a chance of 1 divides
 _LEAN = 0.5  # of the capital on each rank to that on the next stricter one
@@ -155,15 +154,12 @@ def _tolerance_limit(n: int, rank: int, risk: float) -> float:
 
 def rank_factors(chances: Sequence[float], won: int) -> list[float]:
     """What each bettor's wealth is multiplied by ``(J B,)``, at ``chances (J,)``: from place `won` on ranks are won."""
-    factors: list[float] = []
-    for place, chance in enumerate(chances):
-        most = (MOST_PAID - 1) * chance / max(1 - chance, _NEVER)
-        stakes = STAKES if most > STAKES[-1] else [stake if stake < most else most for stake in STAKES]
-        if place < won:
-            factors += _LOST if stakes is STAKES else [1 - own for own in stakes]
-        else:
-            pay = 1 / chance
-            factors += [1 - own + own * pay for own in stakes]
+    mosts = [(MOST_PAID - 1) * chance / max(1 - chance, _NEVER) for chance in chances]
+    factors = [1 - (stake if stake < most else most) for most in mosts for stake in STAKES]
+    for place in range(won, len(chances)):
+        most, pay = mosts[place], 1 / chances[place]
+        for i, stake in enumerate(STAKES, place * len(STAKES)):
+            factors[i] += (stake if stake < most else most) * pay
     return factors
 
 
