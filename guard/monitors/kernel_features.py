@@ -29,7 +29,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import BenignRows, BetSettings, Monitor, Observations
 from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
 from medward.guard.monitors.noise_residuals import FAR_DEVIATIONS as BEYOND
-from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS
+from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS, surely_within
 from medward.guard.policy import Policy
 from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, squash_tables
 from medward.guard.screens.whitening import whiten
@@ -144,18 +144,18 @@ class KernelFeatures:
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = np.asarray(EMBEDDINGS[self._kind](inputs, outputs, np), np.float32)
             rows = squash_tables(self._kind, (rows - self.spread[0]) / self.spread[1], np)
-        rows = np.maximum(np.fmin(rows, BEYOND), -BEYOND)  # NaN is beyond
+            if not surely_within(rows, BEYOND):
+                rows = np.maximum(np.fmin(rows, BEYOND), -BEYOND)  # NaN is beyond
         # A product of finite rows may still raise the processor's flag, in lanes that OpenBLAS only fills up.
         with np.errstate(invalid="ignore"):
             rows = whiten(rows - self.whitening[-1], self.whitening[:-1])
             z = (_waves(rows, self.frequencies) - self._sphering[-1]) @ self._sphering[:-1]
-            lengths = np.sqrt((z * z).sum(axis=1, keepdims=True))
-            reach = z.shape[1] ** 0.5 + REACH_DEVIATIONS
-            if not lengths.max(initial=0) <= reach:
-                z *= np.minimum(1, reach / np.maximum(lengths, 1e-6))
             nearest, distances = _nearest(rows, self.anchors, self._anchor_squares)
-        if not np.isfinite(z).all():
-            raise MedwardError("embedding: what is seen of an input is not finite; protect the model again")
+            if not surely_within(z, reach := z.shape[1] ** 0.5 + REACH_DEVIATIONS):
+                lengths = np.sqrt((z * z).sum(axis=1, keepdims=True))
+                z = z * np.minimum(1, reach / np.maximum(lengths, 1e-6))
+                if not np.isfinite(z).all():
+                    raise MedwardError("embedding: what is seen of an input is not finite; protect the model again")
         cells = 2 * nearest + (distances.round(_DECIMALS) > self._radii[nearest])
         return z.astype(np.float32, copy=False), cells.astype(np.int64, copy=False)
 

@@ -44,6 +44,7 @@ FOLDED = 4  # values of an input to one number at least, so that no row can be c
 MAX_SIDE = 64  # pixels
 REACH_DEVIATIONS = 4.0  # standard deviations
 FAR_DEVIATIONS = 1e6  # standard deviations: beyond it one input could blind the means of an account for good
+_SURELY = 0.99  # of a squared length: beyond what rounding makes of it
 _FLOOR = 0.1  # the least spread of a pixel, of the median one
 _BITS = 64  # of a content code
 STRIPE = 2.0  # its width, in benign standard deviations along its direction
@@ -134,17 +135,17 @@ class NoiseResiduals:
     def vectors(self, inputs: Any, xp: Any = np) -> Any:
         """Whitened residuals ``(n, k)`` within the ball; differentiable when `xp` is torch."""
         z = self.whitened(inputs, xp)
-        length, reach = xp.sqrt((z * z).sum(axis=1, keepdims=True) + 1e-12), len(self.center) ** 0.5 + REACH_DEVIATIONS
-        if xp is np and length.max(initial=0) <= reach:
+        reach = len(self.center) ** 0.5 + REACH_DEVIATIONS
+        if xp is np and surely_within(z, reach):
             return z
+        length = xp.sqrt((z * z).sum(axis=1, keepdims=True) + 1e-12)
         return z * (reach / length).clip(max=1.0)
 
     def whitened(self, inputs: Any, xp: Any = np) -> Any:
         """The linear part ``(n, k)``, linear up to `FAR_DEVIATIONS` standard deviations of every value."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = fine_detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
-            near = xp is np and abs(rows).max(initial=0) <= FAR_DEVIATIONS
-        if not near:
+        if xp is not np or not surely_within(rows, FAR_DEVIATIONS):
             rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
         sketch = rows.reshape(len(inputs), -1, len(self.center)).sum(axis=1)
         return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
@@ -194,6 +195,15 @@ def fine_detail(inputs: Any, xp: Any) -> Any:
     if max(height, width) > MAX_SIDE:
         inputs = both_ways(pooling_matrix, MAX_SIDE, inputs, xp)
     return (inputs - both_ways(smoothing_matrix, 1, inputs, xp)).reshape(len(inputs), -1)
+
+
+def surely_within(rows: Array, reach: float) -> bool:
+    """Whether all ``rows (n, k)`` are finite and no longer than `reach`, as far as one look at them tells.
+
+    Their squares together say so, which is quicker than to look at each; many rows are too long together.
+    """
+    values = rows.ravel()
+    return bool(values.dot(values) <= _SURELY * reach * reach)
 
 
 def _stripes(fit: Array, rng: np.random.Generator) -> tuple[Array, tuple[int, int]]:
