@@ -119,6 +119,7 @@ class AccountMonitors:
         codes = sight.get(CONTENT_CODES, [""] * len(digests))
         state[RECENT], repeated = find_repeats(state.get(RECENT) or no_inputs(), digests, codes, self.radius)
         values: dict[str, list[float]] = {}
+        any_repeated = any(repeated)
         strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
         if STRATUM in sight:
             values[STRATUM] = [*strata]
@@ -126,8 +127,9 @@ class AccountMonitors:
             name = bet.part.name
             if name in sight:
                 own, found = bet.values(state.get(name), sight[name], codes, strata)
-                state.update({} if own is None else {name: own})
-                values[name] = _without_repeats(bet, found, repeated)
+                if own is not None:
+                    state[name] = own
+                values[name] = _without_repeats(bet, found, repeated) if any_repeated else found
         standing = self.combined.resume(state.get(self.combined.name))
         before = self.combined.action(standing["peak"])
         state[self.combined.name], verdict = fold_bets(self.combined, standing, values, len(digests))
@@ -136,8 +138,6 @@ class AccountMonitors:
 
 def _without_repeats(bet: Bet, values: list[float], repeated: Sequence[str]) -> list[float]:
     """`values`, those of repeats being what `bet` takes in their place."""
-    if not any(repeated):
-        return values
     ignored = bet.repeats
     return [bet.part.repeated(value) if how in ignored else value for value, how in zip(values, repeated, strict=True)]
 

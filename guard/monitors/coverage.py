@@ -81,6 +81,19 @@ def cell_limits(
 
 
 @lru_cache(64)
+def _ordinary_shares(
+    counts: tuple[int, ...], rare: tuple[tuple[int, ...], ...], risk: float, contamination: float, ratio: float
+) -> Array:
+    """Shares ``(K,)`` of an account's past up to which nothing is staked, whatever the bettor makes of the usual.
+
+    A forecast lies between the past and the usual, so it is within the bounds where both are. Where the usual is not,
+    there are no such shares: all are -1.
+    """
+    limits = cell_limits(counts, rare, risk, contamination, ratio) * (1 - 1e-9)  # more than rounding
+    return limits if (usual_shares(counts) <= limits).all() else np.full(len(counts), -1.0)
+
+
+@lru_cache(64)
 def usual_shares(counts: tuple[int, ...]) -> Array:
     """What benign probabilities ``(K,)`` are thought to be."""
     smoothed = np.array(counts) + 0.5
@@ -148,7 +161,10 @@ class Coverage:
     def step(self, state: CoverageState, n: int, value: float, stratum: int = 0) -> CoverageState:  # noqa: ARG002
         """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it; the bounds hold in every stratum."""
         cell, shares, known = int(value), _unpacked(state["shares"]), min(state["n"], LENGTH)
-        factors = _cell_factors(_forecasts(shares, known, self.counts), self.bounds, cell)
+        if (shares <= _ordinary_shares(self.counts, self.rare, self.risk, self.contamination, self.ratio)).all():
+            factors = [1.0] * len(SMOOTHING)
+        else:
+            factors = _cell_factors(_forecasts(shares, known, self.counts), self.bounds, cell)
         wealth = packed_wealth(late_start_wealth(unpacked_wealth(state["wealth"]), n, factors))
         if cell == REPEATED:
             return CoverageState(wealth=wealth, n=state["n"], shares=state["shares"])

@@ -45,7 +45,7 @@ def find_repeats(
         short = _short_digest(digest)
         if _remembered(known, short):
             found.append("exact")
-        elif code and any(each and bits_apart(code, each) <= radius for each in last):
+        elif code and any(bits_apart(code, each) <= radius for each in last if each):
             found.append("near")
         else:
             found.append("")

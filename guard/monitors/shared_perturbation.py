@@ -68,7 +68,7 @@ ZERO = 80  # its character
 
 _BLOCK = 512  # rows scored at a time, which BLAS does several times as fast as thousands
 _KEPT = np.dtype("<f2")  # of means in a state
-_SIDES = {False: np.array([[1], [1]], np.float32), True: np.array([[1], [-1]], np.float32)}
+_SIDES = np.array([[1], [-1]], np.float32)  # of a vector that the second mean takes turned
 _DIRECTIONS_KEPT = 4096  # decoded directions of accounts that asked lately, a few kilobytes each
 
 
@@ -255,8 +255,11 @@ def _score(vector: Array, directions: Array) -> float:
 
 def _learnt(means: Array, vector: Array, n: int) -> Array:
     """`learn_means` in 16 bits."""
-    change = _SIDES[bool(vector @ means[1] < 0)] * vector
-    change -= means
+    if vector.dot(means[1]) < 0:
+        change = _SIDES * vector
+        change -= means
+    else:
+        change = vector - means
     change *= np.array([[1 / n], [max(1 / n, RECENT)]], np.float32)
     change += means
     return change.astype(_KEPT)

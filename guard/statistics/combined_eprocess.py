@@ -28,7 +28,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from medward.guard.statistics.eprocess import Event
 from medward.guard.statistics.strata import STRATUM
@@ -37,8 +37,7 @@ from medward.guard.types import Action, Verdict
 Rungs = tuple[tuple[float, Action], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What a monitor learns of one input, by part: a conformal p-value or a cell; nothing where the part failed."""
 
     values: Mapping[str, float]
@@ -143,9 +142,10 @@ class CombinedEProcess:
             name = part.name
             if name in values:
                 parts[name] = part.step(parts[name], n, values[name], stratum)
-        verdict = self.verdict(CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts))
-        peak = verdict.evidence["peak"]
-        return CombinedState(calibration=state["calibration"], n=n, peak=peak, parts=parts), verdict
+        after = CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts)
+        verdict = self.verdict(after)
+        after["peak"] = verdict.evidence["peak"]
+        return after, verdict
 
     def verdict(self, state: CombinedState) -> Verdict:
         """What the ladder asks for at this state."""
