@@ -145,7 +145,8 @@ class NoiseResiduals:
         """The linear part ``(n, k)``, linear up to `FAR_DEVIATIONS` standard deviations of every value."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = fine_detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
-        if xp is not np or not surely_within(rows, FAR_DEVIATIONS):
+            near = xp is np and surely_within(rows, FAR_DEVIATIONS)
+        if not near:
             rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
         sketch = rows.reshape(len(inputs), -1, len(self.center)).sum(axis=1)
         return (sketch - _like(self.center, inputs, xp)) @ _like(self.whitening, inputs, xp)
