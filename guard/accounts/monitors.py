@@ -75,6 +75,8 @@ def observe_batch(
 
 def without_sources(sight: Observations, sources: Collection[str], plugins: Sequence[str] = ()) -> dict[str, Any]:
     """`sight` less what the monitors of `sources` see, those called `plugins` among them."""
+    if not sources:
+        return dict(sight)
     silent = parts_of(sources, plugins)
     return {name: column for name, column in sight.items() if name not in silent}
 
@@ -117,6 +119,7 @@ class AccountMonitors:
         codes = sight.get(CONTENT_CODES, [""] * len(digests))
         state[RECENT], repeated = find_repeats(state.get(RECENT) or no_inputs(), digests, codes, self.radius)
         values: dict[str, list[float]] = {}
+        any_repeated = any(repeated)
         strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
         if STRATUM in sight:
             values[STRATUM] = [*strata]
@@ -124,15 +127,19 @@ class AccountMonitors:
             name = bet.part.name
             if name in sight:
                 own, found = bet.values(state.get(name), sight[name], codes, strata)
-                state.update({} if own is None else {name: own})
-                values[name] = [
-                    bet.part.repeated(value) if how in bet.repeats else value
-                    for value, how in zip(found, repeated, strict=True)
-                ]
+                if own is not None:
+                    state[name] = own
+                values[name] = _without_repeats(bet, found, repeated) if any_repeated else found
         standing = self.combined.resume(state.get(self.combined.name))
         before = self.combined.action(standing["peak"])
         state[self.combined.name], verdict = fold_bets(self.combined, standing, values, len(digests))
         return state, (before, verdict, values)
+
+
+def _without_repeats(bet: Bet, values: list[float], repeated: Sequence[str]) -> list[float]:
+    """`values`, those of repeats being what `bet` takes in their place."""
+    ignored = bet.repeats
+    return [bet.part.repeated(value) if how in ignored else value for value, how in zip(values, repeated, strict=True)]
 
 
 def fold_bets(monitor: CombinedEProcess, state: Any, values: BetValues, count: int) -> tuple[Any, Verdict]:

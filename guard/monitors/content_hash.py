@@ -28,6 +28,7 @@ RADIUS = 8.0  # root mean square difference of two near-duplicates' contents, in
 NEAR = 0.8
 RARE = 100
 _ROWS = 2000  # fit rows compared at most
+_LIMITS = np.iinfo(np.int16)
 CONTENT_PARTS = ("planes", "step")
 
 
@@ -40,10 +41,12 @@ class ContentHash:
     planes: Array
     step: Array
     fingerprint: str = field(init=False)
+    _planes: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = hashlib.blake2b(self.planes.tobytes() + self.step.tobytes(), digest_size=6).hexdigest()
         object.__setattr__(self, "fingerprint", name)
+        object.__setattr__(self, "_planes", self.planes.astype(np.float64))  # as cells are
 
     @classmethod
     def fit(cls, images: Array, *, seed: int = 0) -> ContentHash:
@@ -65,10 +68,11 @@ class ContentHash:
 
     def see(self, images: Array) -> tuple[Array, list[str]]:
         """Contents ``(n, WIDTH)`` in whole steps, and the codes, sixteen hex digits each."""
-        sides = _cells(images) @ self.planes[:, :-1].T - self.planes[:, -1]
-        limits = np.iinfo(np.int16)
-        contents = np.clip(np.rint(sides[:, :CONTENT_WIDTH] / self.step), limits.min, limits.max)
-        return contents.astype(np.int16), [row.tobytes().hex() for row in np.packbits(sides > 0, axis=1)]
+        sides = _cells(images) @ self._planes[:, :-1].T - self._planes[:, -1]
+        steps = np.rint(sides[:, :CONTENT_WIDTH] / self.step)
+        contents = np.minimum(np.maximum(steps, _LIMITS.min), _LIMITS.max)
+        digits, width = np.packbits(sides > 0, axis=1).tobytes().hex(), BITS_PER_TABLE // 4
+        return contents.astype(np.int16), [digits[i : i + width] for i in range(0, len(digits), width)]
 
     def arrays(self) -> dict[str, Array]:
         """What was fitted, by name."""

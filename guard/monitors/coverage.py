@@ -55,6 +55,8 @@ from medward.guard.types import Array, Ints
 SMOOTHING = (8.0, 64.0)  # queries' worth of the usual, one bettor each
 LENGTH = 1024  # queries that an account's past is remembered for
 REPEATED = -1  # the cell of what repeats an input before
+_WEIGHTS = np.array(SMOOTHING)[:, None]
+_KEPT = np.dtype("<f2")  # of shares in a state
 
 
 class CoverageState(TypedDict):
@@ -79,6 +81,19 @@ def cell_limits(
 
 
 @lru_cache(64)
+def _ordinary_shares(
+    counts: tuple[int, ...], rare: tuple[tuple[int, ...], ...], risk: float, contamination: float, ratio: float
+) -> Array:
+    """Shares ``(K,)`` of an account's past up to which nothing is staked, whatever the bettor makes of the usual.
+
+    A forecast lies between the past and the usual, so it is within the bounds where both are. Where the usual is not,
+    there are no such shares: all are -1.
+    """
+    limits = cell_limits(counts, rare, risk, contamination, ratio) * (1 - 1e-9)  # more than rounding
+    return limits if (usual_shares(counts) <= limits).all() else np.full(len(counts), -1.0)
+
+
+@lru_cache(64)
 def usual_shares(counts: tuple[int, ...]) -> Array:
     """What benign probabilities ``(K,)`` are thought to be."""
     smoothed = np.array(counts) + 0.5
@@ -92,12 +107,26 @@ def cell_payoffs(forecasts: Array, bounds: Array) -> tuple[Array, Array]:
     ratios = forecasts / bounds
     if ratios.max() <= 1:
         return np.ones_like(ratios), np.ones(ratios.shape[:-1])
+    least = _least_payoffs(forecasts, bounds, ratios)
+    return np.maximum(least[..., None], ratios), least
+
+
+def _least_payoffs(forecasts: Array, bounds: Array, ratios: Array) -> Array:
+    """What the cells pay least ``(...)``, s of this module, where any of ``ratios (..., K)`` is above 1."""
     order = np.argsort(-ratios, axis=-1)
     mass = np.cumsum(np.take_along_axis(forecasts, order, -1), axis=-1)
     bound = np.cumsum(bounds[order], axis=-1)
     rest = np.where(bound < 1, (1 - mass) / np.maximum(1 - bound, 1e-300), 1.0)
-    least = np.minimum(1.0, rest.min(axis=-1))
-    return np.maximum(least[..., None], ratios), least
+    return np.asarray(np.minimum(1.0, rest.min(axis=-1)))
+
+
+def _cell_factors(forecasts: Array, bounds: Array, cell: int) -> list[float]:
+    """What `cell`, or `REPEATED`, makes of each bettor's wealth: its column of `cell_payoffs`, and no other."""
+    ratios = forecasts / bounds
+    if ratios.max() <= 1:
+        return [1.0] * len(ratios)
+    least: list[float] = _least_payoffs(forecasts, bounds, ratios).tolist()
+    return least if cell == REPEATED else list(map(max, least, ratios[:, cell].tolist()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,13 +161,15 @@ class Coverage:
     def step(self, state: CoverageState, n: int, value: float, stratum: int = 0) -> CoverageState:  # noqa: ARG002
         """Bet on query number `n`, in cell `value` or `REPEATED`, then learn it; the bounds hold in every stratum."""
         cell, shares, known = int(value), _unpacked(state["shares"]), min(state["n"], LENGTH)
-        pays, least = cell_payoffs(cell_forecasts(shares, known, usual_shares(self.counts)), self.bounds)
-        factors = least if cell == REPEATED else pays[:, cell]
-        wealth = packed_wealth(late_start_wealth(unpacked_wealth(state["wealth"]), n, factors.tolist()))
+        if (shares <= _ordinary_shares(self.counts, self.rare, self.risk, self.contamination, self.ratio)).all():
+            factors = [1.0] * len(SMOOTHING)
+        else:
+            factors = _cell_factors(_forecasts(shares, known, self.counts), self.bounds, cell)
+        wealth = packed_wealth(late_start_wealth(unpacked_wealth(state["wealth"]), n, factors))
         if cell == REPEATED:
             return CoverageState(wealth=wealth, n=state["n"], shares=state["shares"])
         rate = 1 / min(state["n"] + 1, LENGTH)
-        shares *= 1 - rate
+        shares = shares * (1 - rate)
         shares[cell] += rate
         return CoverageState(wealth=wealth, n=state["n"] + 1, shares=_packed(shares))
 
@@ -166,10 +197,15 @@ class Coverage:
         )
 
 
-def cell_forecasts(shares: Array, known: int, usual: Array) -> Array:
+@lru_cache(64)
+def _weighted_usual(counts: tuple[int, ...]) -> Array:
+    """`usual_shares`, as often as each bettor counts it ``(bettors, K)``."""
+    return np.asarray(_WEIGHTS * usual_shares(counts))
+
+
+def _forecasts(shares: Array, known: int, counts: tuple[int, ...]) -> Array:
     """Each bettor's forecast ``(bettors, K)`` after `known` queries with ``shares (K,)``."""
-    weights = np.array(SMOOTHING)[:, None]
-    return np.asarray((known * shares + weights * usual) / (known + weights))
+    return np.asarray((known * shares + _weighted_usual(counts)) / (known + _WEIGHTS))
 
 
 def tally_cells(cells: Sequence[int], count: int) -> tuple[int, ...]:
@@ -178,13 +214,13 @@ def tally_cells(cells: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def _packed(shares: Array) -> str:
-    return b2a_base64(np.asarray(shares, "<f2").tobytes(), newline=False).decode()
+    return b2a_base64(shares.astype(_KEPT).tobytes(), newline=False).decode()
 
 
 def _unpacked(text: str) -> Array:
     """Shares that sum to 1 again, for the bound rests on that, or zeros."""
-    shares = np.frombuffer(a2b_base64(text), "<f2").astype(np.float64)
-    return np.asarray(shares / (shares.sum() or 1.0))
+    shares = np.frombuffer(a2b_base64(text), _KEPT).astype(np.float64)
+    return shares / (float(shares.sum()) or 1.0)
 
 
 def _observed(fitted: KernelFeatures, seen: tuple[Array, Ints], policy: Policy) -> Observations:  # noqa: ARG001

@@ -29,7 +29,7 @@ from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import BenignRows, BetSettings, Monitor, Observations
 from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
 from medward.guard.monitors.noise_residuals import FAR_DEVIATIONS as BEYOND
-from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS
+from medward.guard.monitors.noise_residuals import REACH_DEVIATIONS, REFERENCE_ROWS, surely_within
 from medward.guard.policy import Policy
 from medward.guard.screens.mahalanobis import EMBEDDINGS, Mahalanobis, squash_tables
 from medward.guard.screens.markings import marking_changes
@@ -79,10 +79,18 @@ class KernelFeatures:
     reference_cells: Ints
     reference_strata: Ints
     fingerprint: str = field(init=False)
+    _kind: str = field(init=False, repr=False)
+    _sphering: Array = field(init=False, repr=False)
+    _anchor_squares: Array = field(init=False, repr=False)
+    _radii: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = hashlib.blake2b(self.reference.tobytes() + self.sphering.tobytes(), digest_size=6).hexdigest()
         object.__setattr__(self, "fingerprint", name)
+        object.__setattr__(self, "_kind", str(self.kind))
+        object.__setattr__(self, "_sphering", self.sphering.astype(np.float64))  # as waves are
+        object.__setattr__(self, "_anchor_squares", (self.anchors * self.anchors).sum(axis=1))
+        object.__setattr__(self, "_radii", self.radii.round(_DECIMALS))
 
     @classmethod
     def fit(
@@ -115,7 +123,7 @@ class KernelFeatures:
         variances, turned = np.linalg.eigh(covariance)
         sphering = turned / np.sqrt(np.maximum(variances, 0) + max(RIDGE * float(variances.mean()), 1e-9))
         anchors = k_means(rows, min(ANCHORS, max(1, len(reference[0]) // (2 * ROWS_PER_CELL))), rng)
-        nearest, distances = _nearest(rows, anchors)
+        nearest, distances = _nearest(rows, anchors, (anchors * anchors).sum(axis=1))
         radii = [np.quantile(distances[nearest == i], 1 - FAR) for i in range(len(anchors))]
         fitted = cls(
             kind=np.array(screen.name),
@@ -142,20 +150,22 @@ class KernelFeatures:
     def see(self, inputs: Array, outputs: Outputs) -> tuple[Array, Ints]:
         """Vectors ``(n, k)``, none longer than sqrt(k) + `REACH_DEVIATIONS`, and cells ``(n,)``."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
-            rows = np.asarray(EMBEDDINGS[str(self.kind)](inputs, outputs, np), np.float32)
-            rows = squash_tables(str(self.kind), (rows - self.spread[0]) / self.spread[1], np)
-        rows = np.clip(np.where(np.isnan(rows), BEYOND, rows), -BEYOND, BEYOND)
+            rows = np.asarray(EMBEDDINGS[self._kind](inputs, outputs, np), np.float32)
+            rows = squash_tables(self._kind, (rows - self.spread[0]) / self.spread[1], np)
+            if not surely_within(rows, BEYOND):
+                rows = np.maximum(np.fmin(rows, BEYOND), -BEYOND)  # NaN is beyond
         # A product of finite rows may still raise the processor's flag, in lanes that OpenBLAS only fills up.
         with np.errstate(invalid="ignore"):
             rows = whiten(rows - self.whitening[-1], self.whitening[:-1])
-            z = (_waves(rows, self.frequencies) - self.sphering[-1]) @ self.sphering[:-1]
-            lengths = np.linalg.norm(z, axis=1, keepdims=True)
-            z *= np.minimum(1, (z.shape[1] ** 0.5 + REACH_DEVIATIONS) / np.maximum(lengths, 1e-6))
-            nearest, distances = _nearest(rows, self.anchors)
-        if not np.isfinite(z).all():
-            raise MedwardError("embedding: what is seen of an input is not finite; protect the model again")
-        cells = 2 * nearest + (np.round(distances, _DECIMALS) > np.round(self.radii[nearest], _DECIMALS))
-        return z.astype(np.float32), cells.astype(np.int64)
+            z = (_waves(rows, self.frequencies) - self._sphering[-1]) @ self._sphering[:-1]
+            nearest, distances = _nearest(rows, self.anchors, self._anchor_squares)
+            if not surely_within(z, reach := z.shape[1] ** 0.5 + REACH_DEVIATIONS):
+                lengths = np.sqrt((z * z).sum(axis=1, keepdims=True))
+                z = z * np.minimum(1, reach / np.maximum(lengths, 1e-6))
+                if not np.isfinite(z).all():
+                    raise MedwardError("embedding: what is seen of an input is not finite; protect the model again")
+        cells = 2 * nearest + (distances.round(_DECIMALS) > self._radii[nearest])
+        return z.astype(np.float32, copy=False), cells.astype(np.int64, copy=False)
 
     def at_risk(self, risk: float, strata: int) -> KernelFeatures:  # noqa: ARG002 (each account has its own cuts)
         """The same: nothing here rests on the risk."""
@@ -191,23 +201,22 @@ def k_means(rows: Array, count: int, rng: np.random.Generator) -> Array:
     """At most `count` centres ``(a, d)`` of ``rows (n, d)``, each with rows of its own: Lloyd's steps."""
     centres = rows[rng.permutation(len(rows))[:count]]
     for _ in range(_LLOYD):
-        nearest, _ = _nearest(rows, centres)
+        nearest, _ = _nearest(rows, centres, (centres * centres).sum(axis=1))
         centres = np.stack([rows[nearest == i].mean(axis=0) for i in np.unique(nearest)])
-    nearest, _ = _nearest(rows, centres)
+    nearest, _ = _nearest(rows, centres, (centres * centres).sum(axis=1))
     return np.asarray(centres[np.unique(nearest)])
 
 
-def _nearest(rows: Array, centres: Array) -> tuple[Ints, Array]:
-    """The nearest of `centres` to each row, and how far it is."""
-    squares = (rows * rows).sum(axis=1)[:, None] - 2 * rows @ centres.T + (centres * centres).sum(axis=1)
-    nearest = squares.argmin(axis=1)
-    return nearest, np.sqrt(np.maximum(squares[np.arange(len(rows)), nearest], 0))
+def _nearest(rows: Array, centres: Array, lengths: Array) -> tuple[Ints, Array]:
+    """The nearest of `centres`, of squared `lengths`, to each row, and how far it is."""
+    squares = (rows * rows).sum(axis=1, keepdims=True) - 2 * rows @ centres.T + lengths
+    return squares.argmin(axis=1), np.sqrt(np.maximum(squares.min(axis=1), 0))
 
 
 def _waves(rows: Array, frequencies: Array) -> Array:
     """Random Fourier features ``(n, 2 m)``, of length 1."""
     angles = rows @ frequencies
-    return np.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.sqrt(frequencies.shape[1]))
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1) / np.float64(frequencies.shape[1] ** 0.5)
 
 
 def _median_distance(rows: Array, most: int = 300) -> float:

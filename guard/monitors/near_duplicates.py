@@ -34,8 +34,8 @@ for machine learning models are not yet secure against black-box attacks", CCS 2
 
 from __future__ import annotations
 
-import base64
 import hashlib
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,20 +135,21 @@ class NearDuplicateIndex:
 
         A cluster dated later than `now` counts as seen now: no wrong date keeps it for ever.
         """
+        today, ttl = int(now), self.ttl
         after = {
             key: [
-                Cluster({**each, "seen": min(each["seen"], int(now))})
+                each if each["seen"] <= today else Cluster({**each, "seen": today})
                 for each in clusters or []
-                if each["seen"] + self.ttl > now
+                if each["seen"] + ttl > now
             ]
             for key, clusters in lists.items()
         }
         found = []
         for arrival in arrivals:
             mine = self._keys(arrival.code)
-            copies = sorted((each for key in mine for each in after[key]), key=_age)
+            copies = sorted([each for key in mine for each in after[key]], key=_age)
             joined = nearest_cluster(list({each["id"]: each for each in copies}.values()), arrival.content)
-            cluster, what = self._joined(joined, arrival, int(now))
+            cluster, what = self._joined(joined, arrival, today)
             found.append(what)
             for key in mine:
                 after[key] = kept_clusters([each for each in after[key] if each["id"] != cluster["id"]], cluster)
@@ -190,7 +191,7 @@ class NearDuplicateIndex:
         after["way"], after["study"] = _text(way.astype("<f2")), study
         after["members"] += 1
         after["flips"] += arrival.label != cluster["label"]
-        aligned = min(1.0, float(np.linalg.norm(way)) / after["members"])
+        aligned = min(1.0, _length(way) / after["members"])
         searching = after["flips"] > 1 or (after["members"] >= _STEPS and aligned > ALIGNED)
         own = cluster["senders"].get(sender, 0) + 1
         senders = sorted({**cluster["senders"], sender: own}.items(), key=lambda each: each[1])
@@ -198,17 +199,11 @@ class NearDuplicateIndex:
         weight = min(self.most, float(own * (1 + searching) + min(after["members"] - own, OTHERS)))
         return after, ClusterMatch("changed", after["members"], after["flips"], aligned, weight)
 
-    def _keys(self, code: str) -> list[str]:
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8))
-        name = f"{self.calibration}:".encode()
-        return [
-            f"//near/{table}/{self._hash(name + bits[taken].tobytes())}"
-            for table, taken in enumerate(_tables(self.salt))
-        ]
+    def _keys(self, code: str) -> tuple[str, ...]:
+        return _list_keys(self.salt, self.calibration, code)
 
-    def _hash(self, text: str | bytes) -> str:
-        data = text if isinstance(text, bytes) else text.encode()
-        return hashlib.blake2b(data, key=self.salt[:64], digest_size=6).hexdigest()
+    def _hash(self, text: str) -> str:
+        return _salted(self.salt, text.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +239,8 @@ def nearest_cluster(clusters: Clusters, content: Array) -> Cluster | None:
         return None
     ends = [(each, each[end]) for each in clusters for end in ("first", "last") if each[end]]
     contents = _array("".join(content for _, content in ends), "<i2").reshape(-1, CONTENT_WIDTH)
-    apart = np.square(contents - content.astype(np.float64)).mean(axis=1)
+    steps = contents - content.astype(np.float64)
+    apart = (steps * steps).sum(axis=1) / CONTENT_WIDTH
     best = int(apart.argmin())
     return ends[best][0] if apart[best] <= RADIUS**2 else None
 
@@ -264,7 +260,11 @@ def _age(cluster: Cluster) -> tuple[int, int, int]:
 
 def unit_step(step: Array) -> Array:
     """`step` at length 1; zero stays."""
-    return np.asarray(step / max(float(np.linalg.norm(step)), 1e-9), np.float32)
+    return np.asarray(step / max(_length(step), 1e-9), np.float32)
+
+
+def _length(step: Array) -> float:
+    return float(np.sqrt(step.dot(step)))
 
 
 def packed_content(content: Array) -> str:
@@ -272,16 +272,30 @@ def packed_content(content: Array) -> str:
     return _text(np.asarray(content, "<i2"))
 
 
+@lru_cache(256)  # a query's keys are asked for when its lists are read and when they are stepped
+def _list_keys(salt: bytes, calibration: str, code: str) -> tuple[str, ...]:
+    """Where the lists are, one for each table, of an image with this code."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(code), np.uint8))[_tables(salt)].tobytes()
+    name = f"{calibration}:".encode()
+    return tuple(
+        f"//near/{table}/{_salted(salt, name + bits[TAKEN * table : TAKEN * (table + 1)])}" for table in range(TABLES)
+    )
+
+
+def _salted(salt: bytes, data: bytes) -> str:
+    return hashlib.blake2b(data, key=salt[:64], digest_size=6).hexdigest()
+
+
 @lru_cache(64)
-def _tables(salt: bytes) -> list[Ints]:
-    """The bits that name an image's list in each table, as indices ``(TAKEN,)``."""
+def _tables(salt: bytes) -> Ints:
+    """The bits that name an image's list in each table, as indices ``(TABLES TAKEN,)``."""
     rng = np.random.default_rng(list(hashlib.blake2b(b"tables", key=salt[:64], digest_size=16).digest()))
-    return [rng.permutation(BITS_PER_TABLE)[:TAKEN] for _ in range(TABLES)]
+    return np.concatenate([rng.permutation(BITS_PER_TABLE)[:TAKEN] for _ in range(TABLES)])
 
 
 def _text(array: Array) -> str:
-    return base64.b64encode(array.tobytes()).decode()
+    return b2a_base64(array.tobytes(), newline=False).decode()
 
 
 def _array(text: str, kind: str) -> Any:
-    return np.frombuffer(base64.b64decode(text), kind)
+    return np.frombuffer(a2b_base64(text), kind)

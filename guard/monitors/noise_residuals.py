@@ -37,7 +37,7 @@ from medward.guard.monitors.base import CONTENT_CODES, BenignRows, BetSettings, 
 from medward.guard.monitors.direction_bet import DirectionBet, direction_bet
 from medward.guard.monitors.sketch import Sketch
 from medward.guard.policy import Policy
-from medward.guard.screens.embeddings import layout_embedding, pooling_matrix, smoothing_matrix
+from medward.guard.screens.embeddings import both_ways, layout_embedding, pooling_matrix, smoothing_matrix
 from medward.guard.screens.whitening import shrunk_covariance
 from medward.guard.types import Array, Ints, Outputs
 
@@ -47,6 +47,7 @@ MAX_SIDE = 64  # pixels
 REACH_DEVIATIONS = 4.0  # standard deviations
 FAR_DEVIATIONS = 1e6  # standard deviations: beyond it nothing is told apart
 MOST_DEVIATIONS = 4.0  # standard deviations of one number of the sketch
+_SURELY = 0.99  # of a squared length: beyond what rounding makes of it
 _FLOOR = 0.1  # the least spread of a pixel, and of a number of the sketch, of the median one
 _BITS = 64  # of a content code
 STRIPE = 2.0  # its width, in benign standard deviations along its direction
@@ -93,10 +94,12 @@ class NoiseResiduals:
     reference: Array
     reference_strata: Ints
     fingerprint: str = field(init=False)
+    _stripes: Array = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         name = hashlib.blake2b(self.reference.tobytes() + self.whitening.tobytes(), digest_size=6).hexdigest()
         object.__setattr__(self, "fingerprint", name)
+        object.__setattr__(self, "_stripes", self.stripes.astype(np.float64))  # as cells are
 
     @classmethod
     def fit(cls, fit: Array, reference: Array, *, strata: Ints | None = None, seed: int = 0) -> NoiseResiduals:
@@ -137,16 +140,21 @@ class NoiseResiduals:
     def vectors(self, inputs: Any, xp: Any = np) -> Any:
         """Whitened residuals ``(n, k)`` within the ball; differentiable when `xp` is torch."""
         z = self.whitened(inputs, xp)
-        length = xp.sqrt(xp.sum(z * z, axis=1) + 1e-12)[:, None]
-        return z * xp.clip((len(self.center) ** 0.5 + REACH_DEVIATIONS) / length, None, 1.0)
+        reach = len(self.center) ** 0.5 + REACH_DEVIATIONS
+        if xp is np and surely_within(z, reach):
+            return z
+        length = xp.sqrt((z * z).sum(axis=1, keepdims=True) + 1e-12)
+        return z * (reach / length).clip(max=1.0)
 
     def whitened(self, inputs: Any, xp: Any = np) -> Any:
         """Before the ball ``(n, k)``; linear up to `MOST_DEVIATIONS` of every number of the sketch."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = fine_detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
-        rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
-        sketch = xp.sum(rows.reshape(len(inputs), -1, len(self.center)), axis=1)
-        centred = xp.clip(sketch - _like(self.center, inputs, xp), -MOST_DEVIATIONS, MOST_DEVIATIONS)
+            near = xp is np and surely_within(rows, FAR_DEVIATIONS)
+        if not near:
+            rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
+        sketch = rows.reshape(len(inputs), -1, len(self.center)).sum(axis=1)
+        centred = (sketch - _like(self.center, inputs, xp)).clip(-MOST_DEVIATIONS, MOST_DEVIATIONS)
         return centred @ _like(self.whitening, inputs, xp)
 
     def codes(self, inputs: Array) -> list[str]:
@@ -156,8 +164,9 @@ class NoiseResiduals:
         """
         if not self.stripes.size:
             return [""] * len(inputs)
-        bits = _odd(_cells(inputs), self.stripes)
-        return [row.tobytes().hex() for row in np.packbits(bits, axis=1)]
+        bits = _odd(_cells(inputs), self._stripes)
+        digits = np.packbits(bits, axis=1).tobytes().hex()
+        return [digits[i : i + _BITS // 4] for i in range(0, len(digits), _BITS // 4)]
 
     def see(self, inputs: Array, outputs: Outputs) -> tuple[Array, list[str]]:  # noqa: ARG002 (as everything fitted)
         """Vectors ``(n, k)`` and content codes."""
@@ -191,12 +200,17 @@ def fine_detail(inputs: Any, xp: Any) -> Any:
         return inputs.reshape(len(inputs), -1)
     height, width = inputs.shape[2:]
     if max(height, width) > MAX_SIDE:
-        _, high, wide = detail_shape(inputs.shape[1:])
-        down, across = pooling_matrix(height, high), pooling_matrix(width, wide)
-        inputs = _like(down, inputs, xp) @ inputs @ _like(across, inputs, xp).T
-        height, width = high, wide
-    blurred = _like(smoothing_matrix(height, 1), inputs, xp) @ inputs @ _like(smoothing_matrix(width, 1), inputs, xp).T
-    return (inputs - blurred).reshape(len(inputs), -1)
+        inputs = both_ways(pooling_matrix, MAX_SIDE, inputs, xp)
+    return (inputs - both_ways(smoothing_matrix, 1, inputs, xp)).reshape(len(inputs), -1)
+
+
+def surely_within(rows: Array, reach: float) -> bool:
+    """Whether all ``rows (n, k)`` are finite and no longer than `reach`, as far as one look at them tells.
+
+    Their squares together say so, which is quicker than to look at each; many rows are too long together.
+    """
+    values = rows.ravel()
+    return bool(values.dot(values) <= _SURELY * reach * reach)
 
 
 def detail_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -232,7 +246,9 @@ def _cells(images: Array) -> Array:
 
 
 def _like(array: Array, like: Any, xp: Any) -> Any:
-    return array.astype(like.dtype) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)
+    return (
+        array.astype(like.dtype, copy=False) if xp is np else xp.as_tensor(array, dtype=like.dtype, device=like.device)
+    )
 
 
 def _fitted(rows: BenignRows) -> NoiseResiduals:

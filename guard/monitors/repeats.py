@@ -8,7 +8,7 @@ first's evidence: those are for `SharedPerturbation` to judge.
 
 Of each input's digest `DIGEST_LETTERS` are kept, six bits each, in one text: more would not fit into the 4,000 bytes
 that a principal may take. A new input is so taken for a repeat with a chance of at most `REMEMBERED_INPUTS` / 2^18, one
-in 4,096, which lowers wealth and no more. An attacker who could compute digests would find such inputs at will; the key
+in 2,700, which lowers wealth and no more. An attacker who could compute digests would find such inputs at will; the key
 of digests, the salt of the state folder, is what keeps them from it.
 """
 
@@ -19,7 +19,7 @@ from binascii import b2a_base64
 from collections.abc import Sequence
 from typing import TypedDict
 
-REMEMBERED_INPUTS = 64
+REMEMBERED_INPUTS = 96
 NEAR_INPUTS = 2
 DIGEST_LETTERS = 3
 
@@ -45,7 +45,7 @@ def find_repeats(
         short = _short_digest(digest)
         if _remembered(known, short):
             found.append("exact")
-        elif code and any(each and bits_apart(code, each) <= radius for each in last):
+        elif code and any(bits_apart(code, each) <= radius for each in last if each):
             found.append("near")
         else:
             found.append("")

@@ -33,7 +33,7 @@ however slowly, the change since the clean one is the evidence.
 
 Markings. A side marker or a letter is on every image of a hospital too, but in one place, where a universal
 perturbation covers the image. Vectors of images keep places (`guard.monitors.sketch`), so what stands out of a mean in
-at most `MARKED_SHARE` of these is left out of its direction, with what lies around. A direction may be any function of
+at most a tenth of these is left out of its direction, with what lies around. A direction may be any function of
 the past, so the guarantee does not rest on that. The price: a perturbation confined to so small a part of the image, a
 patch, is not noticed here.
 
@@ -51,10 +51,11 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from medward.guard.monitors.sketch import without_markings
 from medward.guard.statistics.binomial import tolerance_rank
 from medward.guard.statistics.conformal import grid_for, level_within, raised_cut, split_risk
 from medward.guard.types import Array, Ints
@@ -68,14 +69,14 @@ CODES = 4  # a chain is known by
 _STEPS = (1.0, 2.0, 4.0)  # the grid of p-values, in multiples of the smallest tail that calibration can bound
 HORIZON = 1024  # epochs in which the smallest tail stays bounded; later the larger ones carry on
 SCORE_DECIMALS = 4  # of scores
-STANDS_OUT = 6.0  # medians of a mean's numbers: what is beyond is a marking
-MARKED_SHARE = 0.1  # of the numbers that may be markings
-AROUND = 1.5  # places: what lies so near a marking is left out with it
 GRAIN = 0.5  # standard deviations, of a vector kept for its near-duplicates
 SIDE = 45  # steps to either side of zero in a text
 ZERO = 80  # its character
 
-_rank = lru_cache(4096)(tolerance_rank)
+_BLOCK = 512  # rows scored at a time, which BLAS does several times as fast as thousands
+_KEPT = np.dtype("<f2")  # of means in a state
+_SIDES = np.array([[1], [-1]], np.float32)  # of a vector that the second mean takes turned
+_DIRECTIONS_KEPT = 4096  # decoded directions of accounts that asked lately, a few kilobytes each
 
 
 Chain = tuple[list[str], str]
@@ -98,8 +99,7 @@ class SharedState(TypedDict):
     chains: list[Chain]
 
 
-@dataclass(frozen=True, slots=True)
-class VectorSeen:
+class VectorSeen(NamedTuple):
     """What the monitor sees of one input: residual ``(k,)`` and content code."""
 
     vector: Array
@@ -171,22 +171,22 @@ class SharedPerturbation:
 
     def judge(self, state: SharedState, sightings: Sequence[VectorSeen]) -> tuple[SharedState, list[float]]:
         """The state after `sightings`, in order, and a p-value for each: on the grid, or 1."""
-        n, cuts, chains = state["n"], state["cuts"], [(codes, first) for codes, first in state["chains"]]
-        means, kept = _unpacked(state["means"]), state["directions"]
-        directions = _directions(kept)
+        n, kept, cuts, chains = state["n"], state["directions"], state["cuts"], state["chains"]
+        means, directions, levels = _unpacked(state["means"]), _directions(kept), self.levels
         p_values = []
         for sighting in sightings:
             if n and (n < EPOCH or n % EPOCH == 0):
-                kept = _coarse(means if self.places is None else without_markings(means, self.places))
+                known = means.astype(np.float32)
+                kept = _coarse(known if self.places is None else without_markings(known, self.places))
                 directions = _directions(kept)
                 cuts = self._cuts(directions, epoch=n - 1 if n < EPOCH else EPOCH - 2 + n // EPOCH)
             change, chains = self._change(sighting, chains)
-            score = float(direction_scores(change, directions))
+            score = _score(change, directions)
             if change is not sighting.vector:
-                score = min(score, float(direction_scores(sighting.vector, directions)))
-            p_values.append(self._p_value(score, cuts, sighting.stratum))
+                score = min(score, _score(sighting.vector, directions))
+            p_values.append(self._p_value(score, levels, cuts[sighting.stratum * len(levels) :]))
             n += 1
-            means = learn_means(means, change, n)
+            means = _learnt(means.astype(np.float32), change, n)
         state = SharedState(
             calibration=state["calibration"],
             n=n,
@@ -198,15 +198,16 @@ class SharedPerturbation:
         return state, p_values
 
     def _cuts(self, directions: Array, epoch: int) -> list[float | None]:
-        """Per level the score that benign inputs exceed no more often: `Thresholds`, with its ranks remembered.
+        """Per level the score that benign inputs exceed no more often: `Thresholds` of this epoch.
 
         First of all inputs, then of the strata 1, 2, ...
         """
         levels = self.levels
         spent = split_risk(epoch_risk(self.risk, epoch), len(levels))
         n = len(self.reference)
-        ranks = [_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
-        known = direction_scores(self.reference, directions)
+        ranks = [tolerance_rank(n, tau, part) for tau, part in zip(levels, spent, strict=True)]
+        blocks = [self.reference[i : i + _BLOCK] for i in range(0, max(n, 1), _BLOCK)]
+        known = np.concatenate([direction_scores(each, directions) for each in blocks])
         ordered = np.partition(known, [n - rank for rank in ranks if rank] or [0])
         cuts = [float(ordered[n - rank]) if rank else math.inf for rank in ranks]
         own = [known[self.strata == stratum] for stratum in range(1, self.count)]
@@ -216,43 +217,39 @@ class SharedPerturbation:
         ]
         return [round(cut, SCORE_DECIMALS) if math.isfinite(cut) else None for some in every for cut in some]
 
-    def _p_value(self, score: float, cuts: list[float | None], stratum: int) -> float:
-        """The smallest level whose cut in `stratum` the score exceeds by more than `slack`, else 1."""
-        own = cuts[stratum * len(self.levels) :][: len(self.levels)]
-        for level, cut in zip(self.levels, own, strict=True):
-            if cut is not None and round(score, SCORE_DECIMALS) > cut + self.slack:
+    def _p_value(self, score: float, levels: Sequence[float], cuts: Sequence[float | None]) -> float:
+        """The smallest of `levels` whose cut (those of a stratum come first) `score` exceeds by more than `slack`."""
+        rounded = round(score, SCORE_DECIMALS)
+        for level, cut in zip(levels, cuts, strict=False):
+            if cut is not None and rounded > cut + self.slack:
                 return level
         return 1.0
 
     def _change(self, sighting: VectorSeen, chains: list[Chain]) -> tuple[Array, list[Chain]]:
         """The vector ``(k,)`` less that of the first of its chain, and the chains, latest last."""
-        if not sighting.code:
-            return sighting.vector, chains
+        vector, code, _ = sighting
+        if not code:
+            return vector, chains
+        bits, radius = int(code, 16), self.radius
         for chain in reversed(chains):
             codes, first = chain
-            if self._alike(sighting.code, codes):
-                others = [each for each in chains if each is not chain]
-                codes = [*(code for code in codes if code != sighting.code), sighting.code][-CODES:]
-                return sighting.vector - _steps(first) * np.float32(GRAIN), [*others, (codes, first)]
-        return sighting.vector, [*chains, ([sighting.code], _text(sighting.vector / GRAIN))][-CHAINS:]
-
-    def _alike(self, code: str, codes: list[str]) -> bool:
-        bits = int(code, 16)
-        return any((bits ^ int(other, 16)).bit_count() <= self.radius for other in codes)
+            for other in codes:
+                if (bits ^ int(other, 16)).bit_count() <= radius:
+                    others = [each for each in chains if each is not chain]
+                    codes = [*(each for each in codes if each != code), code][-CODES:]
+                    return vector - _steps(first) * np.float32(GRAIN), [*others, (codes, first)]
+        return vector, [*chains, ([code], _text(vector / GRAIN))][-CHAINS:]
 
 
 def direction_scores(vectors: Array, directions: Array) -> Array:
     """How far ``vectors (..., k)`` lie along the first of ``directions (2, k)``, or either way the second."""
-    first, second = directions @ vectors.T
-    return np.asarray(np.maximum(first, np.abs(second)))
+    along = vectors @ directions.T
+    return np.asarray(np.maximum(along[..., 0], np.abs(along[..., 1])))
 
 
 def learn_means(means: Array, vector: Array, n: int) -> Array:
     """Both ``means (2, k)`` after the `n`-th vector ``(k,)``, rounded as a state keeps them."""
-    side = -1 if vector @ means[1] < 0 else 1
-    rates = np.array([[1 / n], [max(1 / n, RECENT)]], np.float32)
-    turned = np.array([[1], [side]], np.float32) * vector
-    return np.asarray((means + rates * (turned - means)).astype(np.float16).astype(np.float32))
+    return _learnt(means, vector, n).astype(np.float32)
 
 
 def unit_directions(means: Array) -> Array:
@@ -260,16 +257,22 @@ def unit_directions(means: Array) -> Array:
     return _directions(_coarse(means))
 
 
-def without_markings(means: Array, places: Array) -> Array:
-    """Both ``means (2, k)`` less what stands out of them in a few of ``places (k, 2)``, and around these."""
-    left, most = np.array(means), int(MARKED_SHARE * means.shape[1])
-    for row in left:
-        ordered = np.sort(np.abs(row))
-        out = np.flatnonzero(np.abs(row) > max(ordered[-1 - most], STANDS_OUT * ordered[len(row) // 2]))
-        if len(out):
-            apart = np.abs(places[out, None] - places).max(axis=2).min(axis=0)
-            row[apart <= AROUND] = 0
-    return left
+def _score(vector: Array, directions: Array) -> float:
+    """`direction_scores` of one vector ``(k,)``, in plain numbers."""
+    along: list[float] = (directions @ vector).tolist()
+    return max(along[0], abs(along[1]))
+
+
+def _learnt(means: Array, vector: Array, n: int) -> Array:
+    """`learn_means` in 16 bits."""
+    if vector.dot(means[1]) < 0:
+        change = _SIDES * vector
+        change -= means
+    else:
+        change = vector - means
+    change *= np.array([[1 / n], [max(1 / n, RECENT)]], np.float32)
+    change += means
+    return change.astype(_KEPT)
 
 
 def _coarse(means: Array) -> str:
@@ -278,23 +281,27 @@ def _coarse(means: Array) -> str:
     return _text(means * (SIDE / np.where(most > 0, most, 1)))
 
 
+@lru_cache(_DIRECTIONS_KEPT)
 def _directions(text: str) -> Array:
-    """The two rows ``(2, k)`` at length 1; no longer, for the slack rests on that."""
+    """The two rows ``(2, k)`` at length 1; no longer, for the slack rests on that. Read-only."""
     steps = _steps(text).reshape(2, -1)
     lengths = np.sqrt((steps * steps).sum(axis=1, keepdims=True))
-    return (steps * ((1 - 1e-6) / np.where(lengths > 0, lengths, 1))).astype(np.float32)
+    found = (steps * ((1 - 1e-6) / np.where(lengths > 0, lengths, 1))).astype(np.float32)
+    found.flags.writeable = False
+    return found
 
 
-def _packed(pair: Array) -> str:
-    return b2a_base64(np.asarray(pair, "<f2").tobytes(), newline=False).decode()
+def _packed(means: Array) -> str:
+    return b2a_base64(np.ascontiguousarray(means, _KEPT).tobytes(), newline=False).decode()
 
 
 def _unpacked(text: str) -> Array:
-    return np.frombuffer(a2b_base64(text), "<f2").reshape(2, -1).astype(np.float32)
+    return np.frombuffer(a2b_base64(text), _KEPT).reshape(2, -1)
 
 
 def _text(steps: Array) -> str:
-    return bytes(np.clip(np.rint(steps) + ZERO, ZERO - SIDE, ZERO + SIDE).astype(np.uint8).ravel()).decode("ascii")
+    whole = np.minimum(np.maximum(np.rint(steps) + ZERO, ZERO - SIDE), ZERO + SIDE)
+    return bytes(whole.astype(np.uint8).ravel()).decode("ascii")
 
 
 def _steps(text: str) -> Array:

@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 
 from medward.guard.types import Array, Ints
 
+STANDS_OUT = 6.0  # medians of a mean's numbers: what is beyond is a marking
+MARKED_SHARE = 0.1  # of the numbers that may be markings
+AROUND = 1.5  # places: what lies so near a marking is left out with it
 _BITS = 16  # of a pixel's coordinate
 
 
@@ -50,6 +53,18 @@ def neighbours_together(shape: tuple[int, ...]) -> Ints:
     _, y, x = np.unravel_index(np.arange(prod(shape)), shape)
     along = sum(((y >> bit & 1) << 2 * bit + 1) | ((x >> bit & 1) << 2 * bit) for bit in range(_BITS))
     return np.asarray(np.argsort(along, kind="stable"), np.int64)
+
+
+def without_markings(means: Array, places: Array) -> Array:
+    """Both ``means (2, k)`` less what stands out of them in at most `MARKED_SHARE` of ``places (k, 2)``, and around."""
+    left, most = np.array(means), int(MARKED_SHARE * means.shape[1])
+    for row in left:
+        ordered = np.sort(np.abs(row))
+        out = np.flatnonzero(np.abs(row) > max(ordered[-1 - most], STANDS_OUT * ordered[len(row) // 2]))
+        if len(out):
+            apart = np.abs(places[out, None] - places).max(axis=2).min(axis=0)
+            row[apart <= AROUND] = 0
+    return left
 
 
 def _places(shape: tuple[int, ...], order: Ints, real: NDArray[np.bool_]) -> Array:

@@ -7,6 +7,9 @@ Biometrika 26, 1934; Wilks 1941 for the rank of a tolerance limit.
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from medward.guard.types import Array
 
 _BISECTIONS = 50
+_SMALL_RISK = 0.05  # up to which all risks share what was added up
 
 
 def log_tail(hits: int, n: int, p: float) -> float:
@@ -42,14 +46,20 @@ def rate_limits(hits: int, n: int, risk: float = 0.05) -> tuple[float, float]:
 
 def tolerance_rank(n: int, tau: float, risk: float) -> int:
     """The largest k with P(Bin(n, tau) < k) <= risk; 0 when even the largest score cannot bound the tail."""
-    below, k = 0.0, 0
-    while k <= n:
+    return bisect_right(_lower_tails(n, tau, _SMALL_RISK if risk <= _SMALL_RISK else 1.0), risk)
+
+
+@lru_cache(128)
+def _lower_tails(n: int, tau: float, most: float) -> Sequence[float]:
+    """P(Bin(n, tau) <= k) for k = 0, 1, ..., n, up to the first that is above `most`."""
+    below, tails = 0.0, array("d")
+    for k in range(n + 1):
         log_term = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
         below += math.exp(log_term + k * math.log(tau) + (n - k) * math.log1p(-tau))
-        if below > risk:
+        tails.append(below)
+        if below > most:
             break
-        k += 1
-    return k
+    return tails
 
 
 @lru_cache(64)

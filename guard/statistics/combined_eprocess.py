@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from medward.guard.statistics.eprocess import Event
 from medward.guard.statistics.strata import STRATUM
@@ -37,8 +37,7 @@ from medward.guard.types import Action, Verdict
 Rungs = tuple[tuple[float, Action], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What a monitor learns of one input, by part: a conformal p-value or a cell; nothing where the part failed."""
 
     values: Mapping[str, float]
@@ -110,10 +109,18 @@ class CombinedEProcess:
     name: str = "e-process"
     calibration: str = field(init=False)
     """Names the calibration of all parts."""
+    _weighted: tuple[tuple[Part, str, float], ...] = field(init=False, repr=False)
+    """The parts, the names of their shares in the evidence, the logs of their weights."""
+    _limits: tuple[tuple[float, Action], ...] = field(init=False, repr=False)
+    """The ladder by log wealth."""
 
     def __post_init__(self) -> None:
-        names = repr([(part.name, part.calibration, weight) for part, weight in self._weighted()])
+        weighted = list(zip(self.parts, self.weights, strict=True))
+        names = repr([(part.name, part.calibration, weight) for part, weight in weighted])
         object.__setattr__(self, "calibration", hashlib.blake2b(names.encode(), digest_size=6).hexdigest())
+        plan = tuple((part, f"share:{part.name}", math.log(weight)) for part, weight in weighted)
+        object.__setattr__(self, "_weighted", plan)
+        object.__setattr__(self, "_limits", tuple((-math.log(alpha), action) for alpha, action in self.ladder))
 
     def start(self) -> CombinedState:
         """An account that has asked nothing."""
@@ -129,13 +136,16 @@ class CombinedEProcess:
 
     def step(self, state: CombinedState, observation: Observation) -> tuple[CombinedState, Verdict]:
         """Bet on one more query."""
-        n, parts, stratum = state["n"] + 1, dict(state["parts"]), int(observation.values.get(STRATUM, 0))
+        values, n, parts = observation.values, state["n"] + 1, dict(state["parts"])
+        stratum = int(values.get(STRATUM, 0))
         for part in self.parts:
-            if part.name in observation.values:
-                parts[part.name] = part.step(parts[part.name], n, observation.values[part.name], stratum)
-        verdict = self.verdict(CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts))
-        peak = verdict.evidence["peak"]
-        return CombinedState(calibration=state["calibration"], n=n, peak=peak, parts=parts), verdict
+            name = part.name
+            if name in values:
+                parts[name] = part.step(parts[name], n, values[name], stratum)
+        after = CombinedState(calibration=state["calibration"], n=n, peak=state["peak"], parts=parts)
+        verdict = self.verdict(after)
+        after["peak"] = verdict.evidence["peak"]
+        return after, verdict
 
     def verdict(self, state: CombinedState) -> Verdict:
         """What the ladder asks for at this state."""
@@ -146,25 +156,23 @@ class CombinedEProcess:
 
     def action(self, peak: float) -> Action:
         """What the ladder asks for once the log wealth has been as large as `peak`."""
-        return max((action for alpha, action in self.ladder if peak >= -math.log(alpha)), default=Action.ALLOW)
+        return max([action for limit, action in self._limits if peak >= limit], default=Action.ALLOW)
 
-    def _wealth(self, state: CombinedState) -> tuple[float, Mapping[str, float]]:
+    def _wealth(self, state: CombinedState) -> tuple[float, dict[str, float]]:
         """Log of the combined wealth, and the share of each part in it."""
-        logs = {
-            f"share:{part.name}": math.log(weight) + part.log_e(state["parts"][part.name])
-            for part, weight in self._weighted()
-        }
-        total = _log_sum(logs.values())
-        together = [logs[f"share:{part.name}"] for part in self.parts if part.conditional]
-        alone = [logs[f"share:{part.name}"] for part in self.parts if not part.conditional]
+        states = state["parts"]
+        logs: dict[str, float] = {}
+        alone: list[float] = []
+        together: list[float] = []
+        for part, share, weight in self._weighted:
+            logs[share] = log = weight + part.log_e(states[part.name])
+            (together if part.conditional else alone).append(log)
+        total = _log_sum([*alone, *together])
         wealth = max([*alone, *([_log_sum(together)] if together else [])])
-        return wealth, {name: math.exp(log - total) for name, log in logs.items()}
-
-    def _weighted(self) -> list[tuple[Part, float]]:
-        return list(zip(self.parts, self.weights, strict=True))
+        return wealth, {share: math.exp(log - total) for share, log in logs.items()}
 
 
-def _log_sum(logs: Collection[float]) -> float:
+def _log_sum(logs: Sequence[float]) -> float:
     """Log of the sum of what `logs` are the logs of."""
     top = max(logs)
-    return top + math.log(math.fsum(math.exp(log - top) for log in logs))
+    return top + math.log(math.fsum([math.exp(log - top) for log in logs]))

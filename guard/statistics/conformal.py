@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -133,7 +134,12 @@ class Thresholds:
 
     def p_values(self, scores: Array) -> Array:
         """Map scores ``(n,)`` to p-values on the grid; NaN is as strange as can be."""
-        p = np.ones(len(scores))
-        for level, cut in zip(reversed(self.levels), reversed(self.cuts), strict=True):
-            p[~(np.asarray(scores, np.float64) <= cut)] = level
-        return p
+        cuts, p_values = _steps(self.levels, self.cuts)
+        found: Array = p_values[cuts.searchsorted(scores)]  # by how many cuts are below each score: for NaN, all
+        return found
+
+
+@lru_cache(256)
+def _steps(levels: tuple[float, ...], cuts: tuple[float, ...]) -> tuple[Array, Array]:
+    """Cuts, ascending, and the p-value of a score that exceeds none of them, one, ..., all."""
+    return np.array(cuts[::-1], np.float64), np.array([1.0, *reversed(levels)])

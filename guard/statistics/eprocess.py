@@ -71,13 +71,18 @@ def late_start_wealth(wealth: Sequence[float], n: int, factors: Sequence[float])
 
 def packed_wealth(wealth: Sequence[float]) -> str:
     """As a state keeps it: 32-bit floats in base64."""
-    return b2a_base64(struct.pack(f"<{len(wealth)}f", *wealth), newline=False).decode()
+    return b2a_base64(_layout(len(wealth)).pack(*wealth), newline=False).decode()
 
 
 def unpacked_wealth(text: str) -> tuple[float, ...]:
     """What `packed_wealth` made a text of."""
     raw = a2b_base64(text)
-    return struct.unpack(f"<{len(raw) // 4}f", raw)
+    return _layout(len(raw) // 4).unpack(raw)
+
+
+@lru_cache(256)
+def _layout(bettors: int) -> struct.Struct:
+    return struct.Struct(f"<{bettors}f")
 
 
 def log_mean(text: str) -> float:

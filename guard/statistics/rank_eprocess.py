@@ -154,12 +154,12 @@ def _tolerance_limit(n: int, rank: int, risk: float) -> float:
 
 def rank_factors(chances: Sequence[float], won: int) -> list[float]:
     """What each bettor's wealth is multiplied by ``(J B,)``, at ``chances (J,)``: from place `won` on ranks are won."""
-    factors = []
-    for place, chance in enumerate(chances):
-        most, pay = (MOST_PAID - 1) * chance / max(1 - chance, _NEVER), 1 / chance if place >= won else 0.0
-        for stake in STAKES:
-            own = stake if stake < most else most
-            factors.append(1 - own + own * pay)
+    mosts = [(MOST_PAID - 1) * chance / (never if (never := 1 - chance) > _NEVER else _NEVER) for chance in chances]
+    factors = [1 - (stake if stake < most else most) for most in mosts for stake in STAKES]
+    for place in range(won, len(chances)):
+        most, pay = mosts[place], 1 / chances[place]
+        for i, stake in enumerate(STAKES, place * len(STAKES)):
+            factors[i] += (stake if stake < most else most) * pay
     return factors
 
 
@@ -197,7 +197,7 @@ class RankEProcess:
             return [drifted_level(limit, self.contamination, 1.0) for limit in limits]
         rows = self.sizes[stratum] + 1 + seen
         urn = zip(self.ranks[stratum], above, limits, strict=True)
-        return [min((rank + each) / rows, limit) for rank, each, limit in urn]
+        return [among if (among := (rank + each) / rows) < limit else limit for rank, each, limit in urn]
 
     def start(self) -> RankState:
         """An account that has asked nothing."""

@@ -1,8 +1,8 @@
 """What forgiving markings leaves open: universal perturbations confined to a small part of the image.
 
 The direction monitor looks past what stands out in a few places, so an attacker may put all of a perturbation there,
-of any size: one patch in a corner or in the middle, or spots that are spread as the monitor's own buckets lie. The victim's
-gradients are known. Queries are counted until the whole guard is at 1e-3, not the direction monitor alone.
+of any size: one patch in a corner or in the middle, or spots that are spread as the monitor's own buckets lie. The
+victim's gradients are known. Queries are counted until the whole guard is at 1e-3, not the direction monitor alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def measure() -> Iterator[Claim]:
     yield Claim(
         claim=CLAIMS[0],
         value=max(hidden, default=0.0),
-        target=f"reported: the highest fooling rate that {PATIENCE} requests of a confined perturbation do not give away",
+        target=f"reported: the highest fooling rate of one that {PATIENCE} requests do not give away",
         met=True,
         n=ACCOUNTS,
         seed=0,

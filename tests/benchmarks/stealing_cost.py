@@ -23,7 +23,7 @@ from medward.guard.monitors.base import SCREEN
 from medward.guard.monitors.near_duplicates import ImageSeen, NearDuplicateIndex
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
-from medward.guard.types import Outputs
+from medward.guard.types import Outputs, take_rows
 
 CLAIMS = ("stealing_monitors_per_query", "stealing_monitors_flat")
 POLICY = Policy(on_error="withhold")
@@ -37,7 +37,7 @@ def measure() -> Iterator[Claim]:
     """The cost after each past, then what that is together."""
     model, profile, traffic = calibrated("pneumoniamnist", 0, POLICY.monitor.calibration_risk)
     outputs = model.spec.judged(forward_batches(model, traffic.inputs))
-    sights = [seen(profile, traffic.inputs, outputs, i) for i in range(len(traffic))]
+    sights = list(map(looked(profile, traffic.inputs, outputs), range(len(traffic))))
     monitors = AccountMonitors.of(POLICY, profile, 1)
     state, states = None, {}
     for n in range(ASKED):
@@ -51,8 +51,8 @@ def measure() -> Iterator[Claim]:
         for name, run in {
             **{f"step after {past}": step for past, step in steps.items()},
             "index of near-duplicates": indexed(profile, traffic.inputs, outputs),
-            "look": lambda i: seen(profile, traffic.inputs, outputs, i, screens=False),
-            "screens": lambda i: seen(profile, traffic.inputs, outputs, i, others=False),
+            "look": looked(profile, traffic.inputs, outputs, screens=False),
+            "screens": looked(profile, traffic.inputs, outputs, others=False),
             "forward pass": lambda i: model.predict(traffic.inputs[i : i + 1]),
         }.items():
             costs.setdefault(name, []).append(seconds(run))
@@ -88,18 +88,20 @@ def measure() -> Iterator[Claim]:
     )  # fmt: skip
 
 
-def seen(
-    profile: Profile, inputs: np.ndarray, outputs: Outputs, i: int, *, screens: bool = True, others: bool = True
-) -> Any:
-    """What the parts see of row `i`: the screens' p-value, and what the `others` see."""
-    row = inputs[i : i + 1]
-    out = Outputs(
-        *(None if part is None else part[i : i + 1] for part in (outputs.scores, outputs.features, outputs.doubt))
-    )
+def looked(
+    profile: Profile, inputs: np.ndarray, outputs: Outputs, *, screens: bool = True, others: bool = True
+) -> Callable[[int], Any]:
+    """What the parts see of a row: the screens, and the `others`. Rows are at hand, as they are in a request."""
     kept = {source: each for source, each in profile.fitted.items() if (screens if source == SCREEN else others)}
-    sight, failed = observe_batch(POLICY, replace(profile, fitted=kept), row, out)
-    assert not failed
-    return sight
+    own = replace(profile, fitted=kept)
+    rows = [take_rows(inputs, outputs, np.array([i])) for i in range(len(inputs))]
+
+    def look(i: int) -> Any:
+        sight, failed = observe_batch(POLICY, own, *rows[i])
+        assert not failed
+        return sight
+
+    return look
 
 
 def indexed(profile: Profile, inputs: np.ndarray, outputs: Outputs) -> Callable[[int], None]:

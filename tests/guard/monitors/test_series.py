@@ -49,13 +49,13 @@ def test_a_batch_is_remembered_as_its_rows_one_by_one():
 def test_what_is_remembered_never_outgrows_its_place():
     recent, _ = find_repeats(no_inputs(), [str(i) for i in range(2000)], ["f" * 16] * 2000, 0)
     assert len(recent["digests"]) == REMEMBERED_INPUTS * DIGEST_LETTERS
-    assert len(json.dumps(recent)) < 320
+    assert len(json.dumps(recent)) < 400
 
 
 def test_new_inputs_are_hardly_ever_taken_for_repeats():
     recent, _ = find_repeats(no_inputs(), [f"old {i}" for i in range(REMEMBERED_INPUTS)], [""] * REMEMBERED_INPUTS, 0)
     taken = sum(find_repeats(recent, [f"new {i}"], [""], 0)[1] == ["exact"] for i in range(20_000))
-    assert 0 < taken <= 18, "the chance is 64 / 2^18 each, 5 in all"
+    assert 0 < taken <= 18, "the chance is 96 / 2^18 each, 7 in all"
 
 
 def test_letters_of_two_neighbours_are_no_digest():

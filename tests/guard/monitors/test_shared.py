@@ -21,8 +21,8 @@ from medward.guard.monitors.shared_perturbation import (
     learn_means,
     shared_levels,
     unit_directions,
-    without_markings,
 )
+from medward.guard.monitors.sketch import without_markings
 from medward.guard.statistics.combined_eprocess import CombinedEProcess, Observation
 from medward.guard.statistics.conformal import Thresholds, split_risk
 from medward.guard.statistics.eprocess import EProcess, bettor_factors
