@@ -40,7 +40,8 @@ from medward.guard.types import Array
 
 CLAIMS = ("near_repeat_thieves",)
 THIEVES, PATIENCE, POOL, DRAWS = 2, 1000, 1001, 2
-EPOCHS, GAIN = 20, 0.1
+EPOCHS, GAIN = 8, 0.1
+LONGEST = 4  # times as many epochs for a clone of few answers
 PHOTOGRAPHS, TWICE, FORMS = "photographs", "photographs, each twice", "photographs, each in 8 forms"
 VIEWS = {PHOTOGRAPHS: 1, TWICE: 2, FORMS: 8}
 ORDINARY, ORDINARY_WALKED = "ordinary images", "ordinary images, 12 steps from each to the next"
@@ -172,7 +173,8 @@ def agreement(model: Model, asked: Array, ordinary: Array, seed: int) -> float:
     if not len(asked):
         return 0.0
     answers = probabilities(forward_batches(model, asked).scores, "logits")
-    clone = distil_clone(model.spec, StolenAnswers(asked, answers), epochs=EPOCHS, seed=seed)
+    epochs = round(EPOCHS * min(LONGEST, max(1.0, PATIENCE / len(asked))))
+    clone = distil_clone(model.spec, StolenAnswers(asked, answers), epochs=epochs, seed=seed)
     assert clone is not None
     said = clone_decisions(clone, ordinary)
     return float(np.mean([(said[decided == each] == each).mean() for each in classes])) - 1 / len(classes)
@@ -196,5 +198,5 @@ def gains(draws: list[dict[str, list[dict[str, Any]]]]) -> dict[str, Any]:
 
 def kept(name: str, number: int, make: Callable[[int], Any]) -> Any:
     """What `make` makes of a draw, done once."""
-    settings = (POLICY, ALPHA, THIEVES, PATIENCE, POOL, EPOCHS, VIEWS, STRATEGIES)
+    settings = (POLICY, ALPHA, THIEVES, PATIENCE, POOL, EPOCHS, LONGEST, VIEWS, STRATEGIES)
     return finished(f"{name}-{number}", named(repr(settings), *CODE), lambda: make(number))

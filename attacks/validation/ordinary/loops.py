@@ -104,8 +104,8 @@ LOOPS = (
         group="one patient",
         visits=one_patient,
         forgiven=False,
-        remedy="Ask about many views of one patient among other patients', by the ward's key and not by one of its own: "
-        "small changes of one image, dozens of times, are what a search around it looks like.",
+        remedy="Ask about many views of one patient among other patients', by the ward's key and not by one of its "
+        "own: small changes of one image, dozens of times, are what a search around it looks like.",
         modalities=("image",),
     ),
     Behaviour(
