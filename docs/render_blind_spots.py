@@ -27,6 +27,7 @@ def thieves() -> str:
     """By way and set, when thieves are flagged, and what they had by then, now and before."""
     details = claim_details(THIEVES)
     before = (details["before"] or {"tasks": {}})["tasks"]
+    index = details["index_of_near_duplicates_flags"]
     rows = []
     for task, ways in details["tasks"].items():
         for way, found in ways.items():
@@ -37,26 +38,29 @@ def thieves() -> str:
                     way,
                     _alarmed(then["flagged"]) if then else "",
                     _alarmed(found["flagged"]),
+                    index[task][way] or "never",
                     f"{found['asked_far_apart']:.0f}",
                     f"{found['answered']:.0f}",
-                    f"{then['clone_of_asked']:+.2f}" if then else "",
                     f"{found['clone_of_asked']:+.2f}",
                     f"{found['clone_of_answered']:+.2f}",
                     f"{found['clone_unguarded']:+.2f}",
                 ]
             )
-    heads = ["set", "asks about", "flagged, before", "flagged", "of these far apart", "passed the screen"]
-    clones = ["clone, before", "clone", "of what passed", "nobody looks"]
-    return table([*heads, *clones], rows)
+    heads = ["set", "asks about", "flagged, before", "flagged", "index flags", "far apart", "passed the screen"]
+    return table([*heads, "clone", "of what passed", "nobody looks"], rows)
 
 
 def one_patient() -> str:
-    """By rule and set how many accounts of one patient, and of searches around one image, are acted upon."""
+    """By rule and set how many accounts of one patient, and of attacks that look so, are acted upon."""
     details = claim_details(PATIENT)
     rules = list(details["all"])
     rows = [
         [kind, *(_share(found[rule][key]) for found in details["tasks"].values() for rule in rules)]
-        for key, kind in (("patients", "one patient again and again"), ("searches", "a search around one image"))
+        for key, kind in (
+            ("patients", "one patient again and again"),
+            ("searches", "a search around one image"),
+            ("perturbed", "one perturbation on images that look alike"),
+        )
     ]
     heads = [f"{task}: {rule}" for task in details["tasks"] for rule in rules]
     return table(["acted upon", *heads], rows)

@@ -31,12 +31,14 @@ from medward.attacks.extraction.base import StolenAnswers, Strategy, clone_decis
 from medward.attacks.extraction.borrowed_layout import BorrowedLayout, hybrid_images
 from medward.attacks.extraction.walked_pool import WalkedPool
 from medward.attacks.validation.ordinary.measure import WatchedGuard
+from medward.guard.accounts.transaction import NearDuplicateBatch
 from medward.guard.data.split import Split
 from medward.guard.models.base import Model
 from medward.guard.monitors.strangeness import STRANGENESS
 from medward.guard.profile import forward_batches
 from medward.guard.release.scores import probabilities
-from medward.guard.types import Array
+from medward.guard.request import Request
+from medward.guard.types import Action, Array, Query
 
 CLAIMS = ("near_repeat_thieves",)
 THIEVES, PATIENCE, POOL, DRAWS = 2, 1000, 1001, 2
@@ -55,6 +57,7 @@ STRATEGIES: dict[str, Strategy] = {
 FOREIGN = (*VIEWS, *list(STRATEGIES)[:3])
 AT_HOME = (ORDINARY, ORDINARY_WALKED, DETAIL_ON_ORDINARY)
 """What thieves ask about: photographs, and with ordinary images of their own."""
+SALT = bytes(16)  # of the index of near-duplicates
 PAIRS = 0.02  # of ordinary pairs that are nearer to one another than what counts as far apart
 BEFORE = Path(__file__).with_name("near_repeats_before.json")
 """What `near_repeat_thieves` found at the commit that it names."""
@@ -79,6 +82,9 @@ def measure() -> Iterator[Claim]:
         seed=0,
         details={
             "tasks": found,
+            "index_of_near_duplicates_flags": {
+                task: kept(f"near-repeats-index-{task}", 0, indexed(task)) for task in TASKS
+            },
             "never_flagged": [f"{task}: {way}" for task, way, row in rows if row["flagged"]["never"]],
             "queries_at_most": PATIENCE,
             "draws": DRAWS,
@@ -137,6 +143,32 @@ def thieves_of(task: str) -> Callable[[int], dict[str, list[dict[str, Any]]]]:
                         "clone_unguarded": None if seed else agreement(model, asked, judged, seed),
                     }
                 )
+        return found
+
+    return run
+
+
+def indexed(task: str) -> Callable[[int], dict[str, int | None]]:
+    """By way, the query at which the index of near-duplicates first asks for an action on one thief's account."""
+
+    def run(number: int) -> dict[str, int | None]:
+        model, profile, traffic = calibrated(task, number)
+        assert profile.contents is not None
+        pool = natural_images(POOL, traffic.inputs.shape[1:], seed=number)
+        own = np.array_split(traffic.inputs, 2)[0]
+        found: dict[str, int | None] = {}
+        for way in (*FOREIGN, *AT_HOME):
+            asked = asked_by(way, pool, own, model, number)
+            decided = forward_batches(model, asked).scores.argmax(axis=1)
+            request = Request.admit(Query(principal=("thief",), inputs=asked), model.spec, SALT)
+            batch = NearDuplicateBatch.of(POLICY.duplicates, profile.contents, SALT, request, decided)
+            clusters = batch.index.step(dict.fromkeys(batch.keys), batch.arrivals, 0.0)[1]
+            state, found[way] = batch.monitor.start(), None
+            for query, each in enumerate(clusters, 1):
+                state, verdict = batch.monitor.step(state, each)
+                if verdict.action > Action.ALLOW:
+                    found[way] = query
+                    break
         return found
 
     return run

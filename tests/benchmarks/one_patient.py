@@ -1,14 +1,15 @@
-"""One patient again and again, and a search around one image: what it would cost to forgive the first.
+"""One patient again and again, and attacks on one image or on images alike: what it would cost to forgive the first.
 
 Next views of an image count as repeats for all parts but *shared*, which judges how they differ from the first. So
 forty noisy views of one patient, sent all day, look like somebody who asks about small changes of one image, and are
-acted upon. This counts accounts of both, as deployed and where from the third near-repeat of an image on none counted
-for *shared* either. All sets are ones that this project has tuned on.
+acted upon. This counts accounts of both, and of those who send one perturbation on images that look most like one
+another, as deployed and where from the third near-repeat of an image on none counted for *shared* either. All sets are
+ones that this project has tuned on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,20 +34,22 @@ from medward.guard.accounts import monitors
 from medward.guard.data.split import Split
 from medward.guard.models.base import Model
 from medward.guard.monitors.repeats import RecentInputs, find_repeats
+from medward.guard.screens.embeddings import layout_embedding
 from medward.guard.types import Action, Array
 
 CLAIMS = ("one_patient_price",)
 DRAWS, PATIENTS, SEARCHES, QUERIES = 2, 20, 8, 150
 COUNTED = 2  # near-repeats of an image
 RADIUS = 0.05  # of a search, of the range of values
+ALIKE, SIZE = 60, 4 / 255  # images that are perturbed alike, by how much of the range
 RULES = ("as deployed", f"from near-repeat {COUNTED + 1} of an image on nothing counts")
 CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (guard, stealing, evasion)))
 
 
 def measure() -> Iterator[Claim]:
     """The share of searches that would no longer be acted upon."""
-    draws = [kept(task, number) for task in TASKS for number in range(DRAWS)]
-    tasks = {task: together([kept(task, number) for number in range(DRAWS)]) for task in TASKS}
+    tasks = {task: together([drawn(task, number) for number in range(DRAWS)]) for task in TASKS}
+    draws = [drawn(task, number) for task in TASKS for number in range(DRAWS)]
     every = together(draws)
     now, then = (every[rule]["searches"]["acted"] for rule in RULES)
     yield Claim(
@@ -62,7 +65,9 @@ def measure() -> Iterator[Claim]:
             "tasks": tasks,
             "draws": DRAWS,
             "queries_at_most": QUERIES,
-            "radius": RADIUS,
+            "radius_of_searches": RADIUS,
+            "perturbation": SIZE,
+            "images_perturbed": ALIKE,
             "searches_by": "Square and HopSkipJump, of an image each",
         },
     )
@@ -84,6 +89,29 @@ def draw(task: str, number: int) -> dict[str, dict[str, list[bool]]]:
                 "patients": [acted(watch, sight, digests, order) for order in visits.orders],
                 "searches": [acted(watch, *each, np.arange(len(each[1]))) for each in seen],
             }
+    return found
+
+
+def drawn(task: str, number: int) -> dict[str, dict[str, list[bool]]]:
+    """One draw, of all three."""
+    accounts, perturbed = kept("one-patient", task, number, draw), kept("alike", task, number, perturbed_alike)
+    return {rule: accounts[rule] | perturbed[rule] for rule in RULES}
+
+
+def perturbed_alike(task: str, number: int) -> dict[str, dict[str, list[bool]]]:
+    """By rule which accounts are acted upon that send one perturbation on the images most like one of the traffic."""
+    model, profile, traffic = calibrated(task, number)
+    watch, rng = WatchedGuard.of(model, POLICY, profile), np.random.default_rng(number)
+    layouts = layout_embedding(np.asarray(traffic.inputs, np.float64), None)
+    seen = []
+    for row in rng.permutation(len(traffic))[:SEARCHES].tolist():
+        nearest = np.argsort(np.square(layouts - layouts[row]).sum(axis=1), kind="stable")[:ALIKE]
+        change = SIZE * rng.choice((-1.0, 1.0), traffic.inputs.shape[1:])
+        seen.append(watch.see(np.clip(traffic.inputs[nearest] + change, 0, 1).astype(np.float32)))
+    found = {}
+    for rule, rows in zip(RULES, (find_repeats, CountedOut()), strict=True):
+        with patch.object(monitors, "find_repeats", rows):
+            found[rule] = {"perturbed": [acted(watch, *each, np.arange(len(each[1]))) for each in seen]}
     return found
 
 
@@ -146,7 +174,7 @@ def together(draws: list[dict[str, dict[str, list[bool]]]]) -> dict[str, Any]:
     }
 
 
-def kept(task: str, number: int) -> Any:
-    """One draw, done once."""
-    settings = named(repr((POLICY, PATIENTS, SEARCHES, QUERIES, COUNTED, RADIUS)), *CODE)
-    return finished(f"one-patient-{task}-{number}", settings, lambda: draw(task, number))
+def kept(name: str, task: str, number: int, make: Callable[[str, int], Any]) -> Any:
+    """What `make` makes of a draw, done once."""
+    settings = (POLICY, PATIENTS, SEARCHES, QUERIES, COUNTED, RADIUS, ALIKE, SIZE)
+    return finished(f"{name}-{task}-{number}", named(repr(settings), *CODE), lambda: make(task, number))
