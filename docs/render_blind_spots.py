@@ -43,7 +43,7 @@ def thieves() -> str:
                     f"{found['answered']:.0f}",
                     f"{found['clone_of_asked']:+.2f}",
                     f"{found['clone_of_answered']:+.2f}",
-                    f"{found['clone_unguarded']:+.2f}",
+                    f"{found['clone_unguarded']:+.2f}" if "clone_unguarded" in found else "",
                 ]
             )
     heads = ["set", "asks about", "flagged, before", "flagged", "index flags", "far apart", "passed the screen"]
