@@ -28,12 +28,14 @@ from medward.attacks.extraction import (
     ActiveThief,
     AdaptivePool,
     Alignment,
+    BorrowedLayout,
     CopyCat,
     Disagreement,
     InDomainTheft,
     Jacobian,
     Knockoff,
     SemiSupervised,
+    WalkedPool,
 )
 from medward.attacks.extraction.reports.thefts import default_report_thefts, more_report_thefts
 from medward.attacks.families import known_families, plugin_families
@@ -169,6 +171,8 @@ def more_attacks(
         *more_evasion(spec, decide, threat=threat),
         *(more_report_thefts() if written else ()),
         replace(thief, strategy=AdaptivePool()),
+        replace(thief, strategy=WalkedPool()),
+        *((replace(thief, strategy=BorrowedLayout()),) if spec.modality == "image" and len(spec.shape) == 3 else ()),
         replace(thief, strategy=CopyCat(), labels="hard"),
         *(replace(thief, strategy=ActiveThief(by=by)) for by in ("entropy", "k-center", "dfal")),
         replace(thief, strategy=Jacobian()),

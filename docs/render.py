@@ -23,7 +23,7 @@ COMMISSIONING = "render_commissioning"
 CERTIFIED, PROVEN = "render_certified", "certified_training_pneumoniamnist"
 DISCLOSURE, FEDERATED, PRIVACY = "render_disclosure", "render_federated", "render_privacy"
 REFERENCE, STEALING, TEXT = "render_reference", "render_stealing", "render_text"
-ORDINARY, REPORTS = "render_ordinary", "render_reports"
+BLIND_SPOTS, ORDINARY, REPORTS = "render_blind_spots", "render_ordinary", "render_reports"
 OWNERSHIP = "render_ownership"
 BLOCK = re.compile(r"(<!-- table:(\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -317,6 +317,9 @@ TABLES = {
     "commissioning_shares": lambda: beside(COMMISSIONING).shares(),
     "commissioning_images": lambda: beside(COMMISSIONING).images(),
     "commissioning_tables": lambda: beside(COMMISSIONING).tables(),
+    "blind_spot_streams": lambda: beside(BLIND_SPOTS).streams(),
+    "near_repeat_thieves": lambda: beside(BLIND_SPOTS).thieves(),
+    "one_patient": lambda: beside(BLIND_SPOTS).one_patient(),
     "ordinary_accounts": lambda: beside(ORDINARY).accounts(),
     "ordinary_thieves": lambda: beside(ORDINARY).thieves(),
     "ordinary_remedies": lambda: beside(ORDINARY).remedies(),

@@ -12,9 +12,9 @@ from typing import Any
 
 from medward.guard.accounts.names import MAX_DEPTH
 from medward.guard.errors import MedwardError
-from medward.guard.monitors.base import CONTENT_CODES, Bet, BetSettings, Monitor, Observations
+from medward.guard.monitors.base import ANSWER_MARKS, CONTENT_CODES, Bet, BetSettings, Monitor, Observations
 from medward.guard.monitors.near_duplicates import ClusterMatch, DuplicateCount
-from medward.guard.monitors.repeats import find_repeats, no_inputs
+from medward.guard.monitors.repeats import RecentInputs, answer_marks, find_repeats, no_inputs
 from medward.guard.monitors.table import calibration_shares, monitors_with
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
@@ -61,6 +61,8 @@ def observe_batch(
     seen: dict[str, Any] = {}
     if profile.strata is not None:
         sight[STRATUM] = profile.strata.of(outputs)
+    if (marks := answer_marks(outputs)) is not None:
+        sight[ANSWER_MARKS] = marks
     for monitor in active_monitors(policy, profile):
         source, fitted = monitor.source, profile.fitted[monitor.source]
         try:
@@ -85,7 +87,7 @@ def without_sources(sight: Observations, sources: Collection[str], plugins: Sequ
 class AccountMonitors:
     """The monitors of one account: `bets` make values of what is seen, `combined` bets on all of them.
 
-    An input repeats one just before when their codes differ in at most `radius` bits.
+    An input may repeat another when their codes differ in at most `radius` bits.
     """
 
     combined: CombinedEProcess
@@ -117,7 +119,9 @@ class AccountMonitors:
         """Step through a batch. What the verdict asks beyond the action before is news to a person."""
         state = _migrated(state, self.combined.name)
         codes = sight.get(CONTENT_CODES, [""] * len(digests))
-        state[RECENT], repeated = find_repeats(state.get(RECENT) or no_inputs(), digests, codes, self.radius)
+        state[RECENT], repeated = find_repeats(
+            state.get(RECENT) or no_inputs(), digests, codes, self.radius, sight.get(ANSWER_MARKS)
+        )
         values: dict[str, list[float]] = {}
         any_repeated = any(repeated)
         strata = [int(each) for each in sight.get(STRATUM, [0] * len(digests))]
@@ -168,4 +172,8 @@ def _migrated(state: Any, name: str) -> dict[str, Any]:
     bets = [state] if "hits" in state else [each for each in state.values() if "hits" in each]
     if bets:
         return {name: max(bets, key=lambda each: each["peak"])}
-    return {key: each for key, each in state.items() if not (key == RECENT and isinstance(each, list))}
+    return {
+        key: each
+        for key, each in state.items()
+        if key != RECENT or (isinstance(each, dict) and each.keys() == RecentInputs.__annotations__.keys())
+    }

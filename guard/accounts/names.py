@@ -17,7 +17,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.types import Principal
 
 MAX_DEPTH = 8  # levels of a principal
-MAX_NAME = 128  # characters of a level
+MAX_NAME = 128  # characters of a level, in its one spelling
+_DECOMPOSED = 4  # characters at most that one is written as in the form NFD
 _T = TypeVar("_T")
 
 # Printable to Python and yet not seen on a screen: Default_Ignorable_Code_Point, and the Braille blank.
@@ -75,7 +76,7 @@ def checked_principal(principal: Principal) -> Principal:
 def _checked_level(name: str) -> str:
     if not isinstance(name, str):
         raise MedwardError(f"principal: a level is a text, got {type(name).__name__}; give str(...) of it")
-    if len(name) <= MAX_NAME and not hides_character(name):
+    if len(name) <= _DECOMPOSED * MAX_NAME and not hides_character(name):
         spelled = folded_name(name)
         if spelled and "/" not in spelled and len(spelled) <= MAX_NAME:
             return spelled

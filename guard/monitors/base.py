@@ -19,12 +19,15 @@ SCREEN = "screen"
 """The source that the screens of single inputs are."""
 CONTENT_CODES = "codes"
 """The key of the content codes of images beside what the monitors see."""
+ANSWER_MARKS = "answers"
+"""The key of the numbers by which answers are told apart (`guard.monitors.repeats`), where the task knows a border."""
 RATIO = 3.0  # at drift 1 a kind of input may be 1 + RATIO times as frequent as in the calibration data
 
 Observations = Mapping[str, Any]
 """By monitor what it sees of a batch, row by row: vectors, p-values or cells. One that is off or failed is missing.
 
-Also the `CONTENT_CODES` of images, the strangeness of the rows, and their stratum where the profile has strata.
+Also the `CONTENT_CODES` of images, the `ANSWER_MARKS` and strangeness of the rows, and their stratum where the profile
+has strata.
 """
 
 

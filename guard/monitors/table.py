@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from medward.guard.errors import MedwardError
-from medward.guard.monitors.base import CONTENT_CODES, Monitor
+from medward.guard.monitors.base import ANSWER_MARKS, CONTENT_CODES, Monitor
 from medward.guard.monitors.boundary_probing import PROBING
 from medward.guard.monitors.coverage import COVERAGE
 from medward.guard.monitors.kernel_features import EMBEDDING
@@ -31,6 +31,7 @@ MONITORS: tuple[Monitor, ...] = (
 
 RESERVED_NAMES = (
     CONTENT_CODES,
+    ANSWER_MARKS,
     STRANGENESS,
     STRATUM,
     "recent",

@@ -1,7 +1,6 @@
-"""Accounts that send one rare class only, and streams of images that are changed alike but differ from one another.
+"""Accounts that send one rare class only: laboratories, and no thieves.
 
-The first are laboratories and no thieves; the second, say inverted radiographs, are no copies of one another and are to
-be noticed. Blood cells have two rare classes. Cells of one account are all different: a cell, or a cell turned over.
+Blood cells have two rare classes. Cells of one account are all different: a cell, or a cell turned over.
 Accounts are counted at the default policy's alarms, thieves at 1e-3 as in the other claims.
 """
 
@@ -20,44 +19,32 @@ from eprocess import clopper_pearson
 from stealing import blood
 from stealing.asked import finished, named, sources_of
 from stealing.fleet import Pool, peaks
-from stealing.watched import calibrated
-from stealing_benign import again
 from support.sights import sight_of
 
 from medward import guard
 from medward.attacks.benchmarks.datasets.natural import natural_images
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.monitors.base import CONTENT_CODES
-from medward.guard.monitors.repeats import find_repeats
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile, forward_batches
 from medward.guard.types import Array
 
-CLAIMS = ("specialist_accounts_withheld", "inverted_streams_alarmed")
+CLAIMS = ("specialist_accounts_withheld",)
 POLICY = Policy(on_error="withhold")
 COARSEN, WITHHOLD = (rung.false_alarm for rung in POLICY.monitor.ladder)
 ALPHA = 1e-3  # for thieves
 ROWS, DRAWS = (200, 500, 1000), 10
 ACCOUNTS, QUERIES = 4, 400  # of each kind and draw
 THIEVES, PATIENCE, PHOTOGRAPHS = 2, 1500, 1000
-MOST, SOON = 0.05, 20
+MOST = 0.05
 BEFORE = Path(__file__).with_name("specialists_before.json")
 """What `specialists` found at commit b5618f6."""
-STREAMS, LONG, FEW = 10, 100, 2  # streams of each kind and draw, their length, draws
-TASKS = ("nih-cxr", "pneumoniamnist", "blood")
-CHANGES: dict[str, Callable[[Array], Array]] = {
-    "inverted": lambda x: 1 - x,
-    "offset +0.3": lambda x: np.clip(x + np.float32(0.3), 0, 1),
-    "offset -0.3": lambda x: np.clip(x - np.float32(0.3), 0, 1),
-    "contrast x 3": lambda x: np.clip(3 * (x - np.float32(0.5)) + np.float32(0.5), 0, 1),
-}
 CODE = (Path(__file__).read_bytes(), *(sources_of(package) for package in (guard, stealing)))
 
 
 def measure() -> Iterator[Claim]:
-    """Laboratories of one class, then streams that are changed alike."""
+    """Laboratories of one class."""
     yield specialists()
-    yield inverted()
 
 
 def specialists() -> Claim:
@@ -153,66 +140,9 @@ def together(draws: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def inverted() -> Claim:
-    """Queries until a stream of inverted images, or one half of it inverted, is alarmed; the slowest median."""
-    found: dict[str, Any] = {}
-    for task in TASKS:
-        draws = [kept(f"inverted-{task}", 0, number, _inverted(task)) for number in range(FEW)]
-        for name in draws[0]["alarmed"]:
-            counts = [math.inf if count is None else count for each in draws for count in each["alarmed"][name]]
-            within = sum(count <= SOON for count in counts)
-            found.setdefault(task, {})[name] = {**summary(counts), f"within_{SOON}": within}
-        copies = np.sum([each["copies"] for each in draws], axis=0).tolist()
-        found[task]["next images that count as repeats"] = {"repeats": copies[0], "n": copies[1]}
-    medians = [
-        each["median"] for lines in found.values() for name, each in lines.items() if name.startswith("inverted")
-    ]
-    never = None in medians
-    return Claim(
-        claim=CLAIMS[1],
-        value="never" if never else max(medians),
-        target=f"median <= {SOON} queries to alpha {COARSEN:g}, of inverted and of half inverted streams of each task",
-        met=not never and max(medians) <= SOON,
-        n=len(TASKS) * FEW * STREAMS * 2,
-        seed=0,
-        details={"tasks": found, "calibration_draws": FEW, "blood_calibration_rows": max(ROWS), "length": LONG},
-    )
-
-
-def _inverted(task: str) -> Callable[[int, int], dict[str, Any]]:
-    def run(_: int, number: int) -> dict[str, Any]:
-        risk = POLICY.monitor.calibration_risk
-        model, profile, traffic = (
-            blood.calibrated(max(ROWS), number, risk) if task == "blood" else calibrated(task, number, risk)
-        )
-        rng, monitors = np.random.default_rng(number), AccountMonitors.of(POLICY, profile, 1)
-        base = traffic.inputs[rng.permutation(len(traffic))[:400]]
-        n, alarmed = len(base), {}
-        for name, change in {**CHANGES, "unchanged": lambda x: x}.items():
-            inputs = np.concatenate([base, change(base)])
-            pool = pooled(profile, inputs, forward_batches(model, inputs))
-            for share in (1.0, 0.5):
-                orders = [rng.permutation(n)[:LONG] for _ in range(STREAMS)]
-                streams = [np.where(rng.random(len(rows)) < share, rows + n, rows) for rows in orders]
-                alarmed[f"{name}, {share:g}"] = [flagged(monitors, pool, rows, COARSEN) for rows in streams]
-        return {"alarmed": alarmed, "copies": copies(profile, base, rng)}
-
-    return run
-
-
-def copies(profile: Profile, images: Array, rng: np.random.Generator) -> tuple[int, int]:
-    """How many of the next images of each patient count as repeats, and how many there are."""
-    pairs = zip(*(profile.fitted["residuals"].codes(each) for each in (images, again(images, rng))), strict=True)
-    found = [
-        find_repeats([], ["first", "next"], codes, int(profile.fitted["residuals"].repeat_radius))[1][1]
-        for codes in pairs
-    ]
-    return sum(map(bool, found)), len(found)
-
-
 def kept(name: str, rows: int, number: int, make: Callable[[int, int], Any]) -> Any:
     """What `make` makes of a draw, done once."""
-    settings = (POLICY, ACCOUNTS, QUERIES, THIEVES, PATIENCE, PHOTOGRAPHS, STREAMS, LONG, tuple(CHANGES))
+    settings = (POLICY, ACCOUNTS, QUERIES, THIEVES, PATIENCE, PHOTOGRAPHS)
     return finished(f"{name}-{rows}-{number}", named(repr(settings), *CODE), lambda: make(rows, number))
 
 

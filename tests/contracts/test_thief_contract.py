@@ -22,6 +22,7 @@ from medward.attacks.extraction import (
     SemiSupervised,
     Strategy,
     Theft,
+    WalkedPool,
 )
 from medward.attacks.validation.journal import settings_of
 
@@ -43,6 +44,7 @@ ROWS = [
     Row(RandomPool()),
     Row(RandomPool(), labels="hard"),
     Row(AdaptivePool()),
+    Row(WalkedPool(steps=3)),
     Row(CopyCat(), labels="hard"),
     Row(ActiveThief(by="entropy")),
     Row(ActiveThief(by="k-center")),

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medward.guard.accounts.names import by_folded, first_alike, folded_name, hides_character
+from medward.guard.accounts.names import (
+    MAX_NAME,
+    by_folded,
+    checked_principal,
+    first_alike,
+    folded_name,
+    hides_character,
+)
 from medward.guard.errors import MedwardError
 
 
@@ -19,6 +26,30 @@ def test_folding_is_done_once_and_forgets_case_and_outer_space(name):
     assert folded_name(once) == once
     assert folded_name(f"  {name} ") == once
     assert once == once.casefold()
+
+
+def account(name):
+    """The account of `name`, None where it is refused."""
+    try:
+        return checked_principal((name,))
+    except MedwardError:
+        return None
+
+
+@given(name=st.text(min_size=1))
+def test_a_name_is_one_account_in_every_form_of_unicode(name):
+    """Some systems write "ü" as one character and some as two."""
+    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD", "NFKC", "NFKD")]
+    assert len({account(form) for form in forms}) == 1
+
+
+def test_a_long_name_of_accents_is_taken_in_both_forms_and_a_longer_one_in_neither():
+    for letters in (MAX_NAME, MAX_NAME + 1):
+        composed = "\u00fc" * letters
+        split = unicodedata.normalize("NFD", composed)
+        assert len(split) == 2 * letters
+        assert account(composed) == account(split) == ((composed,) if letters == MAX_NAME else None)
+    assert account("a" * 10**6) is None
 
 
 @pytest.mark.parametrize(

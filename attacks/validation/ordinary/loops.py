@@ -103,7 +103,9 @@ LOOPS = (
         name="one patient again and again",
         group="one patient",
         visits=one_patient,
-        forgiven=True,
+        forgiven=False,
+        remedy="Ask about many views of one patient among other patients', by the ward's key and not by one of its "
+        "own: small changes of one image, dozens of times, are what a search around it looks like.",
         modalities=("image",),
     ),
     Behaviour(

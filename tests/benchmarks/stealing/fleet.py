@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from medward.guard.accounts.monitors import AccountMonitors
-from medward.guard.monitors.base import CONTENT_CODES
+from medward.guard.monitors.base import ANSWER_MARKS, CONTENT_CODES
 from medward.guard.monitors.coverage import LENGTH, SMOOTHING, Coverage, cell_payoffs, usual_shares
 from medward.guard.monitors.direction_bet import DirectionBet
-from medward.guard.monitors.repeats import NEAR_INPUTS, REMEMBERED_INPUTS
+from medward.guard.monitors.repeats import ALIKE, FIRST_INPUTS, REMEMBERED_INPUTS
 from medward.guard.monitors.shared_perturbation import (
     CHAINS,
     EPOCH,
@@ -78,7 +78,8 @@ def log_wealth(
     for n in range(1, queries + 1):
         row = rows[:, n - 1]
         codes = pool[CONTENT_CODES][row] if CONTENT_CODES in pool else None
-        exact, near = memory.step(row if repeats else np.full(accounts, -2 - n), codes)
+        marks = pool[ANSWER_MARKS][row] if ANSWER_MARKS in pool else np.zeros(accounts)
+        exact, near = memory.step(row if repeats else np.full(accounts, -2 - n), codes, marks)
         together, alone = np.zeros(accounts), np.zeros(accounts)
         for part, weight in zip(monitors.combined.parts, monitors.combined.weights, strict=True):
             value = pool[part.name][row]
@@ -273,25 +274,33 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Repeats:
-    """`guard.monitors.repeats.repeats`, a row standing for its digest."""
+    """`guard.monitors.repeats.find_repeats`, a row standing for its digest."""
 
     accounts: int
     radius: int
     n: int = 0
     rows: np.ndarray = field(init=False)
     codes: np.ndarray = field(init=False)
+    marks: np.ndarray = field(init=False)
+    used: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         self.rows = np.full((self.accounts, REMEMBERED_INPUTS), -1)
-        self.codes = np.zeros((self.accounts, NEAR_INPUTS), np.uint64)
+        self.marks = np.zeros((self.accounts, FIRST_INPUTS))
+        self.codes = np.zeros((self.accounts, FIRST_INPUTS), np.uint64)
+        self.used = np.full((self.accounts, FIRST_INPUTS), -1)  # when each first was last repeated, -1 for none
 
-    def step(self, rows: np.ndarray, codes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, rows: np.ndarray, codes: np.ndarray | None, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         exact = (self.rows == rows[:, None]).any(axis=1)
         near = np.zeros(self.accounts, bool)
         if codes is not None:
-            some = min(self.n, NEAR_INPUTS)
-            near = (np.bitwise_count(self.codes[:, :some] ^ codes[:, None]) <= self.radius).any(axis=1) & ~exact
-            self.codes[:, self.n % NEAR_INPUTS] = codes
+            alike = (np.bitwise_count(self.codes ^ codes[:, None]) <= self.radius) & (self.used >= 0)
+            alike &= np.abs(marks[:, None] - self.marks) <= ALIKE
+            near = alike.any(axis=1) & ~exact
+            place = np.where(near, np.where(alike, self.used, -1).argmax(axis=1), self.used.argmin(axis=1))
+            fresh, asked = np.flatnonzero(~exact & ~near), np.flatnonzero(~exact)
+            self.codes[fresh, place[fresh]], self.marks[fresh, place[fresh]] = codes[fresh], marks[fresh]
+            self.used[asked, place[asked]] = self.n
         self.rows[:, self.n % REMEMBERED_INPUTS] = rows
         self.n += 1
         return exact, near
