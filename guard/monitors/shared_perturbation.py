@@ -2,9 +2,9 @@
 
 Two means of an account's residual vectors (`Residuals`) point along what its inputs share. The mean of all of them
 finds what a few of many inputs carry. A mean that forgets (half of it is from the last `HALF_LIFE` inputs), each vector
-first turned to its side, finds what began late, and what comes with either sign: it is one step per input of the power
-iteration for the direction of the largest second moment. The past gives both directions, and the next input is judged
-by its score, the larger of how far it lies along the first and along the second, on either side.
+first turned to the side of its direction, finds what began late, and what comes with either sign: it is one step per
+input of the power iteration for the direction of the largest second moment. The past gives both directions, and the
+next input is judged by its score, the larger of how far it lies along the first and along the second, on either side.
 
 Guarantee. At query n = 1, 2, ..., `EPOCH` and every multiple of it the directions are set anew and then kept. If the
 account's inputs are i.i.d. as the calibration rows and independent of them, then given its past the score is a fixed
@@ -33,9 +33,9 @@ however slowly, the change since the clean one is the evidence.
 
 Markings. A side marker or a letter is on every image of a hospital too, but in one place, where a universal
 perturbation covers the image. Vectors of images keep places (`guard.monitors.sketch`), so what stands out of a mean in
-at most a tenth of these is left out of its direction, with what lies around. A direction may be any function of
-the past, so the guarantee does not rest on that. The price: a perturbation confined to so small a part of the image, a
-patch, is not noticed here.
+at most a tenth of these is left out of its direction, with what lies around. A direction may be any function of the
+past, so the guarantee does not rest on that. Nor is a vector turned by its marking, which would hide what comes with
+either sign. The price: a perturbation confined to so small a part of the image, a patch, is not noticed here.
 
 Dilution is covered by the bettors of `EProcess` (stake w on p <= tau pays as if a share w of the inputs were attacked),
 a late onset by their starting times.
@@ -186,7 +186,7 @@ class SharedPerturbation:
                 score = min(score, _score(sighting.vector, directions))
             p_values.append(self._p_value(score, levels, cuts[sighting.stratum * len(levels) :]))
             n += 1
-            means = _learnt(means.astype(np.float32), change, n)
+            means = _learnt(means.astype(np.float32), change, n, directions[1])
         state = SharedState(
             calibration=state["calibration"],
             n=n,
@@ -247,9 +247,12 @@ def direction_scores(vectors: Array, directions: Array) -> Array:
     return np.asarray(np.maximum(along[..., 0], np.abs(along[..., 1])))
 
 
-def learn_means(means: Array, vector: Array, n: int) -> Array:
-    """Both ``means (2, k)`` after the `n`-th vector ``(k,)``, rounded as a state keeps them."""
-    return _learnt(means, vector, n).astype(np.float32)
+def learn_means(means: Array, vector: Array, n: int, toward: Array) -> Array:
+    """Both ``means (2, k)`` after the `n`-th vector ``(k,)``, rounded as a state keeps them.
+
+    For the second the vector is turned to the side of ``toward (k,)``.
+    """
+    return _learnt(means, vector, n, toward).astype(np.float32)
 
 
 def unit_directions(means: Array) -> Array:
@@ -263,9 +266,9 @@ def _score(vector: Array, directions: Array) -> float:
     return max(along[0], abs(along[1]))
 
 
-def _learnt(means: Array, vector: Array, n: int) -> Array:
+def _learnt(means: Array, vector: Array, n: int, toward: Array) -> Array:
     """`learn_means` in 16 bits."""
-    if vector.dot(means[1]) < 0:
+    if vector.dot(toward) < 0:
         change = _SIDES * vector
         change -= means
     else:

@@ -288,11 +288,12 @@ def circular(monitor: SharedPerturbation, vectors: np.ndarray) -> np.ndarray:
 def epochs(vectors: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
     """Start and end of each epoch as the monitor has them, its directions, and those it would have had at its end."""
     starts = [*range(1, EPOCH), *range(EPOCH, len(vectors), EPOCH)]
-    means = learn_means(np.zeros((2, vectors.shape[1]), np.float32), vectors[0], 1)
+    nothing = np.zeros((2, vectors.shape[1]), np.float32)
+    means = learn_means(nothing, vectors[0], 1, nothing[1])
     for start, stop in zip(starts, [*starts[1:], len(vectors)], strict=True):
         before = unit_directions(means)
         for n in range(start, stop):
-            means = learn_means(means, vectors[n], n + 1)
+            means = learn_means(means, vectors[n], n + 1, before[1])
         yield start, stop, before, unit_directions(means)
 
 

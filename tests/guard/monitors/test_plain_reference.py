@@ -45,8 +45,8 @@ WIDTH = 12
 seeds = st.integers(0, 2**32 - 1)
 
 
-def plain_means(means, vector, n):
-    side = -1 if vector @ means[1] < 0 else 1
+def plain_means(means, vector, n, toward):
+    side = -1 if vector @ toward < 0 else 1
     rows = zip(means, (1 / n, max(1 / n, RECENT)), (vector, np.float32(side) * vector), strict=True)
     return np.array([row + np.float32(rate) * (new - row) for row, rate, new in rows]).astype(np.float16)
 
@@ -56,8 +56,9 @@ def test_means_move_by_their_rates(seed, n):
     rng = np.random.default_rng(seed)
     means = (rng.normal(size=(2, WIDTH)) * 10 ** rng.uniform(-4, 2)).astype(np.float16).astype(np.float32)
     vector = rng.normal(size=WIDTH).astype(np.float32)
-    assert (learn_means(means, vector, n) == plain_means(means, vector, n)).all()
-    assert (learn_means(means, -vector, n) == plain_means(means, -vector, n)).all()
+    toward = rng.normal(size=WIDTH).astype(np.float32)
+    assert (learn_means(means, vector, n, toward) == plain_means(means, vector, n, toward)).all()
+    assert (learn_means(means, -vector, n, toward) == plain_means(means, -vector, n, toward)).all()
 
 
 def text_of(steps):
@@ -93,7 +94,7 @@ class PlainShared:
         along = [self.directions @ each for each in (change, vector)]
         score = min(max(float(first), abs(float(second))) for first, second in along)
         self.n += 1
-        self.means = plain_means(self.means, change, self.n).astype(np.float32)
+        self.means = plain_means(self.means, change, self.n, self.directions[1]).astype(np.float32)
         levels = monitor.levels
         own = self.cuts[stratum * len(levels) : (stratum + 1) * len(levels)]
         exceeded = [

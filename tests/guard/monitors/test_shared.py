@@ -183,7 +183,7 @@ def test_each_of_the_two_means_finds_what_the_other_cannot():
     for attacked, finder in ((weak, 0), (either, 1)):
         means = np.zeros((2, WIDTH))
         for n, row in enumerate(attacked, 1):
-            means = learn_means(means, row, n)
+            means = learn_means(means, row, n, means[1])
         along = abs(unit_directions(means)[:, 0])
         assert along[finder] > 0.9 > along[1 - finder]
 
@@ -358,6 +358,14 @@ def test_what_hides_behind_a_marking_is_noticed():
     spread = np.random.default_rng(3).choice([-0.5, 0.5], len(GRID))
     monitor = on_images()
     assert requests(p_values(drawn_on(rows + spread, 4), monitor), monitor.levels) < 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_marking_turns_no_vector_and_so_hides_no_sign(seed):
+    rows = np.random.default_rng(seed).normal(size=(200, len(GRID)))
+    either = np.random.default_rng(40 + seed).choice([-0.4, 0.4], (200, 1)) * np.sign(rows[0])
+    monitor = on_images()
+    assert requests(p_values(drawn_on(rows + either, 4), monitor), monitor.levels) < 100
 
 
 @given(st.integers(0, 999), st.floats(0, 50))
