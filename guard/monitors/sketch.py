@@ -21,6 +21,7 @@ from medward.guard.types import Array, Ints
 STANDS_OUT = 6.0  # medians of a mean's numbers: what is beyond is a marking
 MARKED_SHARE = 0.1  # of the numbers that may be markings
 AROUND = 1.5  # places: what lies so near a marking is left out with it
+MOST_LEFT_OUT = 0.3  # of all numbers, or dots all over an image would hide what lies between them
 _BITS = 16  # of a pixel's coordinate
 
 
@@ -56,15 +57,26 @@ def neighbours_together(shape: tuple[int, ...]) -> Ints:
 
 
 def without_markings(means: Array, places: Array) -> Array:
-    """Both ``means (2, k)`` less what stands out of them in at most `MARKED_SHARE` of ``places (k, 2)``, and around."""
-    left, most = np.array(means), int(MARKED_SHARE * means.shape[1])
-    for row in left:
-        ordered = np.sort(np.abs(row))
-        out = np.flatnonzero(np.abs(row) > max(ordered[-1 - most], STANDS_OUT * ordered[len(row) // 2]))
-        if len(out):
-            apart = np.abs(places[out, None] - places).max(axis=2).min(axis=0)
-            row[apart <= AROUND] = 0
-    return left
+    """Both ``means (2, k)`` less what stands out of them in at most `MARKED_SHARE` of ``places (k, 2)``, and around.
+
+    The second also loses what the first does: in a mean of vectors that were turned to and fro a marking hardly shows.
+    """
+    first, second = (marked_places(mean, places) for mean in means)
+    return np.where([first, first | second], 0.0, means)
+
+
+def marked_places(mean: Array, places: Array) -> NDArray[np.bool_]:
+    """Which numbers of a ``mean (k,)`` belong to a marking, or lie around one of ``places (k, 2)``.
+
+    What stands out most goes first, until `MOST_LEFT_OUT` of the numbers are gone.
+    """
+    size = np.abs(mean)
+    largest = np.argsort(-size)[: int(MARKED_SHARE * len(mean))]
+    marks = largest[size[largest] > STANDS_OUT * np.median(size)]
+    apart = np.abs(places[marks, None] - places).max(axis=2)
+    gone = np.logical_or.accumulate(apart <= AROUND, axis=0)
+    gone = gone[gone.sum(axis=1) <= MOST_LEFT_OUT * len(mean)]
+    return gone[-1] if len(gone) else np.zeros(len(mean), bool)
 
 
 def _places(shape: tuple[int, ...], order: Ints, real: NDArray[np.bool_]) -> Array:

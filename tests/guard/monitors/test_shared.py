@@ -360,6 +360,16 @@ def test_what_hides_behind_a_marking_is_noticed():
     assert requests(p_values(drawn_on(rows + spread, 4), monitor), monitor.levels) < 20
 
 
+def test_dots_all_over_an_image_hide_nothing():
+    rows = np.random.default_rng(2).normal(size=(200, len(GRID)))
+    spread = np.random.default_rng(3).choice([-0.4, 0.4], len(GRID))
+    dots = 6 * (GRID % 3 == 1).all(axis=1) * (GRID[:, 0] < 10)
+    monitor = on_images()
+    left = without_markings(np.tile(dots + spread, (2, 1)), GRID)
+    assert 0.2 < (left == 0).mean() <= 0.3
+    assert requests(p_values(rows + dots + spread, monitor), monitor.levels) < 40
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_marking_turns_no_vector_and_so_hides_no_sign(seed):
     rows = np.random.default_rng(seed).normal(size=(200, len(GRID)))
