@@ -62,5 +62,6 @@ class RankAccounts:
         if self.part.contamination:
             return np.asarray((1 - self.part.contamination) * limits + self.part.contamination)
         everyone = np.arange(self.accounts)
-        rows = np.array(self.part.sizes)[strata] + 1 + self.seen[everyone, strata]
-        return np.asarray(np.minimum((ranks + self.above[everyone, strata]) / rows[:, None], limits))
+        rows = np.array(self.part.sizes)[strata][:, None] + 1
+        urn = (ranks + self.above[everyone, strata]) / (rows + self.seen[everyone, strata][:, None])
+        return np.asarray(np.minimum(np.maximum(urn, ranks / rows), limits))

@@ -9,7 +9,7 @@ were above,
 
 the calibration rows and the account's past are one urn (Polya's). With probability 1 - delta_m over the calibration
 rows that chance is at most b_m too, the tolerance limit of the m-th largest of n (Wilks), and then the average of the
-chance over what the past leaves possible is at most p_m = min(urn, b_m): to know that it is below b_m only lowers it. A
+chance over what the past leaves possible is at most min(urn, b_m): to know that it is below b_m only lowers it. A
 bettor with stake w on "above t_m" multiplies its wealth per query by 1 - w + w 1[T > t_m] / p_m, which has mean at most
 1 given the account's ranks, strata included, whatever these are chosen by. So does an average over bettors and starting
 times (`guard.statistics.eprocess`), and by Ville's inequality
@@ -26,6 +26,9 @@ averaged with one that is (`guard.statistics.combined_eprocess` takes the larger
 Ties and drift: an input wins the bet where its score less what is forgiven is above t_m, and is counted where its score
 is not below it. While drift made it no less strange and at most so much stranger, it wins no more often and is counted
 no less often than without, so what is paid is no more.
+A quiet past earns no distrust: the chance is taken to be no less than m / (n + 1), what it was before the account asked
+anything. An account that begins with the less strange half of what is ordinary, a screening programme say, would else
+pay for the other half as a thief does. More than the urn says is valid too.
 An input that repeats one before wins nothing and is not counted: else one strange image sent a thousand times would
 teach an account that such images are usual.
 
@@ -195,9 +198,9 @@ class RankEProcess:
         limits = self.limits[stratum]
         if self.contamination:
             return [drifted_level(limit, self.contamination, 1.0) for limit in limits]
-        rows = self.sizes[stratum] + 1 + seen
+        rows = self.sizes[stratum] + 1
         urn = zip(self.ranks[stratum], above, limits, strict=True)
-        return [among if (among := (rank + each) / rows) < limit else limit for rank, each, limit in urn]
+        return [min(max((rank + each) / (rows + seen), rank / rows), limit) for rank, each, limit in urn]
 
     def start(self) -> RankState:
         """An account that has asked nothing."""

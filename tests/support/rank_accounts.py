@@ -52,7 +52,9 @@ def largest_wealth(
         own, score, new = strata[:, n - 1], asked[:, n - 1, None], ~repeated[:, n - 1, None]
         mine = cuts[own, everyone]
         won, counted = (score - slack > mine) & new, (score >= mine) & new
-        chance = (ranks + above[everyone, own] - short) / (np.array(sizes)[own] + 1 + seen[everyone, own])[:, None]
+        rows = (np.array(sizes)[own] + 1)[:, None]
+        urn = (ranks + above[everyone, own] - short) / (rows + seen[everyone, own][:, None])
+        chance = np.maximum(urn, (ranks - short) / rows)
         chance = np.maximum(np.minimum(chance, limits[own]), 1e-9)[:, :, None]
         stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * chance / np.maximum(1 - chance, 1e-9))
         factors = 1 - stakes + paid * stakes / chance * won[:, :, None]

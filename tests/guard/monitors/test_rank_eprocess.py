@@ -46,6 +46,27 @@ def after(part, cells, state=None, start=1, stratum=0):
     return state
 
 
+@pytest.mark.parametrize("floor", [True, False])
+def test_a_quiet_past_does_not_make_ordinary_inputs_dear(floor, monkeypatch):
+    """1,500 inputs of the less strange half, then ordinary ones; where a quiet past counts, all accounts pay."""
+    if not floor:
+        plain = lambda part, _, seen, above: [  # noqa: E731
+            min((rank + each) / (part.sizes[0] + 1 + seen), limit)
+            for rank, each, limit in zip(part.ranks[0], above, part.limits[0], strict=True)
+        ]
+        monkeypatch.setattr(RankEProcess, "chances", plain)
+    rng = np.random.default_rng(0)
+    part, reached = rank_bet(150), 0
+    for _ in range(6):
+        scores = rng.normal(size=150)
+        cuts, state = rank_cuts(scores), part.start()
+        quiet = np.minimum(rng.normal(size=1500), -abs(rng.normal(size=1500)))
+        for n, score in enumerate([*quiet, *rng.normal(size=300)], 1):
+            state = part.step(state, n, float(part.cells.encode(score, cuts, 0.0)))
+        reached += part.log_e(state) > math.log(100)
+    assert reached == 0 if floor else reached >= 5
+
+
 # The mean of one step, counted out
 
 
@@ -86,7 +107,7 @@ def test_a_chance_that_is_known_to_be_below_its_limit_is_lower_on_average(m, n, 
     past=st.lists(st.integers(0, 9), max_size=60),
     contamination=st.sampled_from([0.0, 0.01, 0.2]),
 )
-def test_every_stratum_is_paid_at_its_urn_or_limit_and_contamination_at_the_limit_alone(
+def test_every_stratum_is_paid_at_its_urn_start_or_limit_and_contamination_at_the_limit_alone(
     sizes, stratum, past, contamination
 ):
     stratum %= len(sizes)
@@ -97,8 +118,10 @@ def test_every_stratum_is_paid_at_its_urn_or_limit_and_contamination_at_the_limi
     if contamination:
         assert chances == pytest.approx([(1 - contamination) * limit + contamination for limit in limits])
     else:
-        urn = [(rank + each) / (sizes[stratum] + 1 + len(past)) for rank, each in zip(ranks, above, strict=True)]
-        assert chances == pytest.approx([min(pair) for pair in zip(urn, limits, strict=True)])
+        rows = sizes[stratum] + 1
+        urn = [(rank + each) / (rows + len(past)) for rank, each in zip(ranks, above, strict=True)]
+        start = [rank / rows for rank in ranks]
+        assert chances == pytest.approx([min(max(pair), b) for *pair, b in zip(urn, start, limits, strict=True)])
     for place, chance in enumerate(chances):  # a share of anything, and as much else as the limit allows
         won, lost = (np.array(rank_factors(chances, each)) for each in (place, len(ranks)))
         own = slice(place * len(STAKES), (place + 1) * len(STAKES))
