@@ -144,7 +144,7 @@ class Profile:
         return self.screening.screen.score(inputs, outputs, xp)
 
     def strangeness(self, inputs: Array, outputs: Outputs) -> Array:
-        """`score`, rounded, so that an input gets the same value alone and in a batch."""
+        """`score`, rounded: nearly always the same alone and in a batch."""
         return self.screening.see(inputs, outputs)
 
     def screen_cut(self, rate: float) -> float:

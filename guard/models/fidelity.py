@@ -114,7 +114,8 @@ def check_same(spec: ModelSpec, how: str, first: Array, again: Array) -> None:
     if first.shape != again.shape:
         raise MedwardError(f"{spec.name}: {len(first)} inputs gave {len(again)} rows of scores when {how}")
     apart, size = (np.abs(each).reshape(len(each), -1).max(axis=1) for each in (first - again, first))
-    half = bool((first.astype(np.float16) == first).all())
+    with np.errstate(over="ignore"):  # what is too large for half precision was not made in it
+        half = bool((first.astype(np.float16) == first).all())
     tolerance, rounding = (HALF, HALF) if half else (TOLERANCE, ROUNDING)
     moved = spec.decide(first) != spec.decide(again)
     if not ((apart <= tolerance * np.maximum(1.0, size)) & ~(moved & (apart > rounding * size))).all():

@@ -61,6 +61,7 @@ RESIDUAL_PARTS = (
     "order",
     "places",
     "weights",
+    "most",
     "center",
     "whitening",
     "stripes",
@@ -76,16 +77,18 @@ class NoiseResiduals:
     """The fitted map and the calibration rows seen through it.
 
     ``order (b k,)`` and ``weights (b k,)`` sketch a flat input of d values into k buckets, b values each, which lie at
-    ``places (k, 2)`` (`guard.monitors.sketch`); ``center (k,)`` and the symmetric ``whitening (k, k)`` whiten;
-    ``reference (n, k)`` are calibration rows, of the strata ``reference_strata (n,)``. ``stripes (BITS, cells + 1)``
-    are the directions that cut the space of thumbnails, one stripe long, and where they begin (empty for tables):
-    near-duplicates agree in all but `radius` bits, an image and the next one of its series in all but `repeat_radius`.
+    ``places (k, 2)`` (`guard.monitors.sketch`), none of them further than `most` from its mean; ``center (k,)`` and
+    the symmetric ``whitening (k, k)`` whiten; ``reference (n, k)`` are calibration rows, of the strata
+    ``reference_strata (n,)``. ``stripes (BITS, cells + 1)`` are the directions that cut the space of thumbnails, one
+    stripe long, and where they begin (empty for tables): near-duplicates agree in all but `radius` bits, an image and
+    the next one of its series in all but `repeat_radius`.
     `fingerprint` names the map and its calibration rows in the states of monitors.
     """
 
     order: Ints
     places: Array
     weights: Array
+    most: Array
     center: Array
     whitening: Array
     stripes: Array
@@ -124,6 +127,7 @@ class NoiseResiduals:
             order=sketch.order,
             places=sketch.places,
             weights=weights.astype(np.float32),
+            most=np.array(MOST_DEVIATIONS),
             center=center.astype(np.float32),
             whitening=((vectors / np.sqrt(values)) @ vectors.T).astype(np.float32),
             stripes=stripes.astype(np.float32),
@@ -147,14 +151,15 @@ class NoiseResiduals:
         return z * (reach / length).clip(max=1.0)
 
     def whitened(self, inputs: Any, xp: Any = np) -> Any:
-        """Before the ball ``(n, k)``; linear up to `MOST_DEVIATIONS` of every number of the sketch."""
+        """Before the ball ``(n, k)``; linear while no number of the sketch is further out than `most`."""
         with np.errstate(over="ignore", invalid="ignore"):  # values near the largest float are finite inputs too
             rows = fine_detail(inputs, xp)[:, self.order] * _like(self.weights, inputs, xp)
             near = xp is np and surely_within(rows, FAR_DEVIATIONS)
         if not near:
             rows = xp.clip(xp.where(xp.isnan(rows), 0.0, rows), -FAR_DEVIATIONS, FAR_DEVIATIONS)
         sketch = rows.reshape(len(inputs), -1, len(self.center)).sum(axis=1)
-        centred = (sketch - _like(self.center, inputs, xp)).clip(-MOST_DEVIATIONS, MOST_DEVIATIONS)
+        most = float(self.most)
+        centred = (sketch - _like(self.center, inputs, xp)).clip(-most, most)
         return centred @ _like(self.whitening, inputs, xp)
 
     def codes(self, inputs: Array) -> list[str]:
@@ -182,8 +187,12 @@ class NoiseResiduals:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> NoiseResiduals:
-        """Read back what `arrays` gave; raises `MedwardError` when the parts do not fit one another."""
-        parts: dict[str, Any] = {part: arrays[part] for part in RESIDUAL_PARTS}
+        """Read back what `arrays` gave, those of older releases too, whose sketch kept no places and cut no number.
+
+        Raises `MedwardError` when the parts do not fit one another.
+        """
+        older = {"places": np.zeros((0, 2), np.float32), "most": np.array(np.inf)}
+        parts: dict[str, Any] = {part: {**older, **arrays}[part] for part in RESIDUAL_PARTS}
         fitted = cls(**parts)
         if (
             fitted.reference.shape[1:] != fitted.center.shape

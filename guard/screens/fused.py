@@ -61,7 +61,7 @@ class FusedScreen:
         return top + xp.log(xp.sum(xp.exp(SHARPNESS * (scores - top)), axis=0)) / SHARPNESS
 
     def strangeness(self, inputs: Array, outputs: Outputs) -> Array:
-        """`score`, rounded, so that an input gets the same value alone and in a batch."""
+        """`score`, rounded, so that an input nearly always gets the same value alone and in a batch."""
         return np.round(np.asarray(self.score(inputs, outputs), np.float64), _DECIMALS)
 
     def arrays(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import numpy as np
 import stealing
 from claim import Claim
 from eprocess import clopper_pearson
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from specialists import summary
 from stealing.asked import finished, named, sources_of
@@ -46,7 +46,7 @@ from medward.guard.tasks.classification import Classification
 from medward.guard.types import Array, Ints
 
 CLAIMS = ("stealing_tables", "stealing_tables_benign", "stealing_tables_rows_said")
-TUNED, UNOPENED = ("wdbc", "diabetes", "fetal_ctg"), ("wine", "digits", "iris")
+TUNED, UNOPENED = ("wdbc", "diabetes", "fetal_ctg"), ("wine", "digits")
 """The screens were chosen on the first three; the others were first looked at when these figures were printed."""
 CONTROL = "independent"  # WDBC, each column shuffled on its own
 POLICY = Policy(on_error="withhold")
@@ -71,7 +71,7 @@ def table_rows(name: str) -> tuple[Array, Ints]:
     if name == CONTROL:
         rows, labels = table_rows("wdbc")
         return shuffled_rows(rows, len(rows), np.random.default_rng(0)), labels
-    load = {"wdbc": load_breast_cancer, "diabetes": load_diabetes, "wine": load_wine, "iris": load_iris}
+    load = {"wdbc": load_breast_cancer, "diabetes": load_diabetes, "wine": load_wine}
     bunch = load_digits() if name == "digits" else load[name]()
     labels = bunch.target > np.median(bunch.target) if name == "diabetes" else bunch.target
     return np.asarray(bunch.data, np.float64), np.asarray(labels, np.int64)
@@ -193,7 +193,7 @@ def thieves(draws: dict[str, list[dict[str, Any]]]) -> Claim:
         claim=CLAIMS[0],
         value=len(good) / len(dependent),
         target=f"median <= {LIMITS['normal']} queries of normals, <= {LIMITS['shuffled']} of shuffled columns, of each",
-        met=len(good) == len(dependent),
+        met=len(good) == len(dependent) and set(UNOPENED) <= set(tables),
         n=sum(len(found) for found in draws.values()) * ACCOUNTS,
         seed=0,
         details={"tables": tables, "alpha": ALPHA, "draws": DRAWS, "accounts": ACCOUNTS, "patience": PATIENCE},
