@@ -23,17 +23,9 @@ _HALF = 0.5  # of an input, so that agreements of 0 and 1 have log odds
 def balanced_agreement(own: Ints, decided: Ints) -> Array:
     """Agreement ``(m,)`` of decisions ``(m, n)``, -1 where nothing was answered, with a model's `own (n,)`.
 
-    Inputs that were not answered do not count, nor does a class of which none was. NaN where nothing was answered.
+    No answer is a disagreement, so whoever leaves one out never agrees more for it.
     """
-    shares = []
-    for label in np.unique(own):
-        mine = own == label
-        counted = (decided[:, mine] >= 0).sum(axis=1)
-        same = (decided[:, mine] == label).sum(axis=1)
-        shares.append(np.where(counted > 0, same / np.maximum(counted, 1), np.nan))
-    table = np.array(shares).reshape(-1, len(decided))
-    known = np.isfinite(table)
-    return np.where(known.any(axis=0), np.nansum(table, axis=0) / np.maximum(known.sum(axis=0), 1), np.nan)
+    return np.asarray(np.mean([np.mean(decided[:, own == label] == label, axis=1) for label in np.unique(own)], axis=0))
 
 
 def agreement_log_odds(agreement: Array, inputs: int) -> Array:

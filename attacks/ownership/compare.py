@@ -7,6 +7,7 @@ A model that shares more with the owner's than its data, such as a common ancest
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medward.attacks.ownership.agreement import (
     FittedNull,
@@ -29,22 +30,22 @@ POWER_SHARE = 0.5
 def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE) -> OwnershipEvidence:
     """What the decisions `decided (n,)` of a suspect on a fingerprint's inputs say, -1 where it answered nothing.
 
-    Inputs without an answer are left out for all models alike. Raises `MedwardError` for another number of answers,
-    for unknown classes, and for answers to fewer than half of the inputs: who answers may choose what it leaves out.
+    An input without an answer counts as disagreement of the suspect alone, and of the owner's clones where these say
+    what would have been shown: so who leaves out answers, whichever, only loses evidence, and P(p <= a) <= a holds of
+    an independent suspect all the same. Raises `MedwardError` for another number of answers, for unknown classes, and
+    for answers to fewer than half of the inputs. Who says one class alone agrees on that class whatever the model, so
+    its p-value is 1.
     """
     if not 0 < alpha < 1:
         raise MedwardError(f"alpha: must be above 0 and below 1, got {alpha}")
     decided = checked_answers(found, decided)
     answered = decided >= 0
-    ways = [way for way in range(len(found.way_names)) if len(np.unique(found.own[answered & (found.ways == way)])) > 1]
-    if not ways:
-        raise MedwardError("answers: no two classes were answered on the inputs of any way; ask for more answers")
-    parts = [answered & (found.ways == way) for way in ways]
-    counts = np.array([part.sum() for part in parts], np.float64)
-    null = _agreements(found, parts, found.null)
-    clones, suspect = _agreements(found, parts, found.clones), _agreements(found, parts, decided[None])[:, 0]
-    sorted_null = [null[:, found.null_sorts == sort] for sort in np.unique(found.null_sorts)]
-    p_value, fitted = _p_values(sorted_null, suspect, counts)
+    ways, parts = _ways(found, np.ones(len(found), bool))
+    counts, null, suspect = _counted(found, parts, decided)
+    clones = _agreements(found, parts, np.where(answered, found.clones, -1))
+    sorted_null = _by_sort(found, null)
+    one_class = len(np.unique(decided[answered])) == 1
+    p_value, fitted = (1.0, None) if one_class else _p_values(sorted_null, suspect, counts)
     shown = np.array([_clearly_shown(*_p_values(sorted_null, clone, counts), alpha) for clone in clones.T], bool)
     told = tuple(
         WayAgreement(
@@ -68,7 +69,21 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
         ways=told,
         absent=tuple(name for way, name in enumerate(found.way_names) if way not in ways),
         fitted=fitted,
+        answered_p_value=None if one_class or answered.all() else answered_p_value(found, decided),
+        one_class=one_class,
     )
+
+
+def answered_p_value(found: Fingerprint, decided: Ints) -> float | None:
+    """The p-value by rank on the inputs that were answered alone, left out for all models alike: a remark.
+
+    It bounds nothing where whoever answers chose what to leave out. None where no way has two classes answered.
+    """
+    ways, parts = _ways(found, decided >= 0)
+    if not ways:
+        return None
+    counts, null, suspect = _counted(found, parts, decided)
+    return _p_values(_by_sort(found, null), suspect, counts)[0]
 
 
 def fingerprint_power(found: Fingerprint, *, alpha: float = ALPHA_EVIDENCE) -> OwnershipEvidence:
@@ -98,6 +113,23 @@ def checked_answers(found: Fingerprint, decided: Ints) -> Ints:
     return decided
 
 
+def _ways(found: Fingerprint, counted: NDArray[np.bool_]) -> tuple[list[int], list[NDArray[np.bool_]]]:
+    """The ways of which two classes or more are `counted (n,)`, and which of the inputs of each are."""
+    parts = {way: counted & (found.ways == way) for way in range(len(found.way_names))}
+    ways = [way for way, part in parts.items() if len(np.unique(found.own[part])) > 1]
+    return ways, [parts[way] for way in ways]
+
+
+def _counted(found: Fingerprint, parts: list[NDArray[np.bool_]], decided: Ints) -> tuple[Array, Array, Array]:
+    """The inputs ``(w,)`` of each of `parts`, agreements of the null ``(w, m)`` and the suspect's ``(w,)``."""
+    counts = np.array([part.sum() for part in parts], np.float64)
+    return counts, _agreements(found, parts, found.null), _agreements(found, parts, decided[None])[:, 0]
+
+
+def _by_sort(found: Fingerprint, null: Array) -> list[Array]:
+    return [null[:, found.null_sorts == sort] for sort in np.unique(found.null_sorts)]
+
+
 def _p_values(sorted_null: list[Array], suspect: Array, counts: Array) -> tuple[float, FittedNull | None]:
     """By rank and fitted, the largest over the sorts of independent models: a suspect must stand out from each."""
     rank = max(rank_p_value(*prominence(null, suspect, counts)) for null in sorted_null)
@@ -116,7 +148,7 @@ def _clearly_shown(p_value: float, fitted: FittedNull | None, alpha: float) -> b
     return p_value <= alpha and (fitted is None or fitted.p_value <= POWER_SHARE * alpha)
 
 
-def _agreements(found: Fingerprint, parts: list[Array], decided: Ints) -> Array:
+def _agreements(found: Fingerprint, parts: list[NDArray[np.bool_]], decided: Ints) -> Array:
     """Agreements ``(w, m)`` on each of `parts`."""
     return np.array([balanced_agreement(found.own[part], decided[:, part]) for part in parts])
 

@@ -17,6 +17,7 @@ OwnershipJudgement = Literal["evidence", "no evidence", "cannot tell"]
 class WayAgreement:
     """One way of theft: the suspect's agreement on its `inputs`, that of the null and of the owner's clones.
 
+    What the suspect did not answer counts as disagreement, of the suspect and of the clones.
     `clones_shown` is how many of the owner's `clones` made in this way would clearly have been evidence.
     """
 
@@ -48,7 +49,8 @@ class OwnershipEvidence:
     `p_value` is never below 1 / (1 + `null`), the number of independent models; where there are two sorts, so many of
     each, it is the larger of two. `recipe` says whether some were trained by the model's own recipe. `fitted` is the
     p-value under a stated distribution, which no judgement rests on; None of too few models. `absent` are ways of theft
-    for which there are too few inputs.
+    for which there are too few inputs. `answered_p_value` is of the answered inputs alone where some were not, which
+    no judgement rests on either. `one_class` says that all answers are of one.
     """
 
     judgement: OwnershipJudgement
@@ -61,6 +63,8 @@ class OwnershipEvidence:
     ways: tuple[WayAgreement, ...]
     absent: tuple[str, ...] = ()
     fitted: FittedNull | None = None
+    answered_p_value: float | None = None
+    one_class: bool = False
 
     def sentences(self) -> list[str]:
         """What it says, and what it does not, for a person."""
@@ -79,24 +83,37 @@ class OwnershipEvidence:
 
 
 _SAID: Mapping[OwnershipJudgement, str] = {
-    "evidence": "Evidence, never proof, that the suspect was made from the model's answers{or_recipe}: it agrees more "
-    "than independent models of the same data do (p = {p:.3g}, by {null} of them).",
+    "evidence": "Evidence, never proof, that the suspect was made from the model's answers, or trained by a recipe "
+    "like its own, on these or similar data{untried}: it agrees more than independent models of the same data do "
+    "(p = {p:.3g}, by {null} of them).",
     "no evidence": "No evidence: the suspect agrees with the model no more than independent models of the same data "
     "may (p = {p:.3g}, by {null} of them).",
     "cannot tell": "Cannot tell: the suspect agrees with the model no more than independent models of the same data "
     "may (p = {p:.3g}, by {null} of them), and so would clones.",
 }
 
+_UNTRIED = (
+    " (no model by its recipe was tried, see --recipe, so an honest model of the same kind and task may look the same)"
+)
+
 
 def _judgement_words(told: OwnershipEvidence) -> list[str]:
-    or_recipe = "" if told.recipe else ", or trained by its own recipe on its data"
-    lines = [_SAID[told.judgement].format(null=told.null, p=told.p_value, or_recipe=or_recipe)]
+    lines = [_SAID[told.judgement].format(null=told.null, p=told.p_value, untried="" if told.recipe else _UNTRIED)]
     if told.judgement == "no evidence":
-        shown = " or ".join(way.way for way in told.ways if way.powerful)
+        shown = " or ".join(
+            f"{way.way} ({way.clones_shown} of {len(way.clones)} made for this did)"
+            for way in told.ways
+            if way.powerful
+        )
         lines.append(f"A clone made by asking about {shown} would probably have stood out.")
+    if told.one_class:
+        lines.append("All answers are of one class, and who always says one agrees on it by that alone, so p is 1.")
     if told.answered < told.asked:
+        alone = told.answered_p_value
         lines.append(
-            f"{told.asked - told.answered} of {told.asked} inputs were not answered; who answers may choose which."
+            f"{told.asked - told.answered} of {told.asked} inputs were not answered and count as disagreement"
+            + ("." if alone is None else f"; on the others alone p = {alone:.3g}, which is no evidence: ")
+            + ("" if alone is None else "who answers may choose which.")
         )
     return lines
 
@@ -118,10 +135,10 @@ def _limits(told: OwnershipEvidence, *, shown: bool) -> list[str]:
             f"{told.null} independent models support no p-value below {1 / (1 + told.null):.3g}, so nothing can be "
             f"evidence at {told.alpha:g}: {int(np.ceil(1 / told.alpha - 1e-9)) - 1} are needed."
         )
-    if not told.recipe:
+    if not told.recipe and not shown:  # evidence says it first
         lines.append(
             "The independent models are of other recipes: a model trained on the same data by the model's own recipe "
-            "may agree as a clone does, and was not tried (--recipe)."
+            "may agree as a clone does, and was not tried (--recipe), so an honest model may be called evidence."
         )
     return lines
 

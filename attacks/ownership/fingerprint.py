@@ -17,6 +17,7 @@ import numpy as np
 
 from medward.attacks.ownership.candidates import Candidates, candidate_inputs
 from medward.attacks.ownership.choosing import FEWEST_OF_CLASS, conferrable_inputs, own_errors
+from medward.attacks.ownership.generalisation_gap import learned_doubt
 from medward.attacks.ownership.own_clones import WAYS, CloneTraining
 from medward.attacks.ownership.references import OwnRecipe, ReferenceTraining
 from medward.guard.bundle.folder import Bundle
@@ -32,6 +33,7 @@ from medward.guard.types import Array, Ints
 
 _log = logging.getLogger("medward.ownership")
 TRAINED_ON = "train"
+BY_RECIPE = 1
 NULL_SORTS = ("other recipes", "the model's own recipe")
 """How independent models were trained; a suspect must stand out from either sort that there is."""
 MOST_HELD, FEWEST_HELD = 2000, 60
@@ -107,7 +109,8 @@ def fingerprint(
     """A fingerprint of the bundle's model, by `data`: "train", labelled, and rows that the model was not trained on.
 
     All other splits of `data` together are the latter. `recipe` trains as the model was trained; without it nothing is
-    known of models of the same data and recipe, which may agree as clones do. `progress` hears of models trained.
+    known of models of the same data and recipe, which may agree as clones do, and the log "medward.ownership" is warned
+    where the model is not clearly better on "train" than on other rows. `progress` hears of models trained.
 
     Raises `MedwardError` for models that decide no classes, for data that lacks rows, and where too few candidates of
     two classes or more tell clones from independent models.
@@ -119,6 +122,9 @@ def fingerprint(
     reading = bundle_reading(bundle, Reading(target=target, patient=patient, labels=labels))
     splits = {name: conformed_split(split, spec) for name, split in as_splits(data, reading).items()}
     training, mine, others = divided_owner_rows(spec, splits, settings.seed)
+    held = [each for name, each in splits.items() if name != TRAINED_ON]
+    if recipe is None and (doubt := learned_doubt(bundle.model, training.rows, held, seed=settings.seed)):
+        _log.warning(doubt)
     count = min(settings.candidates, MOST_CANDIDATE_BYTES // mine.inputs[:1].nbytes)
     if count < settings.candidates:
         progress(f"{count} candidates instead of {settings.candidates}: more of {spec.shape} take too much memory")
@@ -126,9 +132,9 @@ def fingerprint(
     own = spec.decide(forward_batches(bundle.model, offered.inputs).scores)
     training = replace(training, recipe=recipe)
     references, null, names, sorts = [], [], [], []
-    for sort in (0,) if recipe is None else (1, 0):  # a recipe that fails does so at once
+    for sort in (0,) if recipe is None else (BY_RECIPE, 0):  # a recipe that fails does so at once
         made = training.decisions(
-            settings.choosing + settings.null, offered.inputs, seed=settings.seed, by_recipe=sort == 1
+            settings.choosing + settings.null, offered.inputs, seed=settings.seed, by_recipe=sort == BY_RECIPE
         )
         for number, (kind, decided) in enumerate(made):
             progress(
@@ -239,8 +245,12 @@ def _check_chosen(found: Fingerprint, offered: int) -> None:
     """Refuse a fingerprint without two classes in any way."""
     classes = [len(np.unique(found.own[found.ways == way])) for way in range(len(found.way_names))]
     if max(classes) < 2:
+        alike = (
+            "; or your recipe may give nearly the same model every time: then no fingerprint can tell clones from it, "
+            "and one without --recipe would call honest models copies"
+        )
         raise MedwardError(
             f"fingerprint: of {offered} candidates fewer than {FEWEST_OF_CLASS} in each of two classes tell clones of "
             "the model from independent models of its data, so nothing could be shown; offer more candidates, or more "
-            "held-out rows"
+            f"held-out rows{alike if BY_RECIPE in found.null_sorts else ''}"
         )

@@ -51,7 +51,7 @@ def fingerprint_command(
     if allow_code or recipe is not None:
         see_working_directory()
     settings = FingerprintSettings(choosing=choosing, null=null, inputs=inputs, candidates=candidates, seed=seed)
-    with printed_log(console, "medward.data"):
+    with printed_log(console, "medward.data"), printed_log(console, "medward.ownership"):
         loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
         reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))
         found = make(

@@ -206,7 +206,10 @@ def best_arm(table: Mapping[str, Any]) -> str:
 
 
 def told(tasks: Mapping[str, Mapping[str, Any]]) -> Claim:
-    """The smallest area under the curve of a thief, over the divisions whose power statement claims its way."""
+    """The smallest area under the curve of a thief, over the divisions whose power statement claims its way.
+
+    A task where no division claims any is not met: there the area says nothing.
+    """
     areas = {
         f"{name}: {thief}": line["auc_where_power"]
         for name, table in tasks.items()
@@ -214,17 +217,25 @@ def told(tasks: Mapping[str, Mapping[str, Any]]) -> Claim:
         if line["with_power"]
     }
     worst = min(areas.values(), default=0.0)
+    claiming = {name: table[best_arm(table)].get("powerful", {}) for name, table in tasks.items()}
+    met = {
+        name: any(ways.values()) and all(area >= LEAST for each, area in areas.items() if each.startswith(f"{name}: "))
+        for name, ways in claiming.items()
+    }
     return Claim(
         claim=CLAIMS[0],
         value=worst,
         target=f">= {LEAST:g}: area under the curve of any thief's clones against independent models, over the "
-        "fingerprints whose power statement claims its way",
-        met=bool(areas) and worst >= LEAST,
+        "fingerprints whose power statement claims its way; of every task some do ("
+        f"{'; '.join(f'{name} {_shares(ways)}' for name, ways in claiming.items())})",
+        met=bool(met) and all(met.values()),
         n=sum(len(SEEDS[each.partition(": ")[0]]) for each in areas),
         seed=0,
         details={
             "tasks": dict(tasks),
             "areas_where_claimed": areas,
+            "share_claiming_power": claiming,
+            "tasks_met": met,
             "thieves_of_own_kind": OWN_KIND,
             "independent_models": REFERENCES,
             "models_by_the_recipe": OUTSIDERS,
@@ -234,6 +245,11 @@ def told(tasks: Mapping[str, Mapping[str, Any]]) -> Claim:
             "tuned_on": TUNED,
         },
     )
+
+
+def _shares(ways: Mapping[str, float]) -> str:
+    """The share of a task's divisions that claim power, in each way."""
+    return " and ".join(f"{share:.0%}" for share in ways.values()) or "none was made"
 
 
 def false_claims(tasks: Mapping[str, Mapping[str, Any]]) -> Claim:

@@ -25,13 +25,13 @@ def test_who_says_one_class_only_agrees_on_half_however_common_that_class_is():
     assert balanced_agreement(OWN, OWN[None]).tolist() == [1.0]
 
 
-def test_what_was_not_answered_does_not_count():
+def test_what_was_not_answered_is_disagreement():
     some = OWN.copy()
     some[:15] = -1
-    assert balanced_agreement(OWN, some[None]).tolist() == [1.0]
+    assert balanced_agreement(OWN, some[None]).tolist() == [0.75]
     some[30:] = -1  # a class of which nothing was answered
-    assert balanced_agreement(OWN, some[None]).tolist() == [1.0]
-    assert np.isnan(balanced_agreement(OWN, np.full((1, 40), -1))).all()
+    assert balanced_agreement(OWN, some[None]).tolist() == [0.25]
+    assert balanced_agreement(OWN, np.full((1, 40), -1)).tolist() == [0.0]
 
 
 @given(shares, st.floats(0, 2))

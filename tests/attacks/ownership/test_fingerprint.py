@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import medward
+from medward.attacks.ownership.candidates import Candidates
 from medward.attacks.ownership.compare import compare, fingerprint_power
-from medward.attacks.ownership.fingerprint import FingerprintSettings, fingerprint
+from medward.attacks.ownership.fingerprint import FingerprintSettings, chosen_fingerprint, fingerprint
 from medward.attacks.ownership.fingerprint_file import load_fingerprint, save_fingerprint
 from medward.attacks.ownership.suspects import ANSWERS_FILE, read_answers, suspect_answers, write_inputs
 from medward.guard.data.split import Split
@@ -108,9 +109,52 @@ def test_where_clones_of_the_owner_do_not_stand_out_nothing_is_told(owner):
 
 
 def test_without_the_owner_s_recipe_it_says_what_was_not_tried(owner):
-    found = replace(owner.found, null=owner.found.null[:9], null_sorts=owner.found.null_sorts[:9])
-    assert any("--recipe" in each for each in compare(found, found.own).sentences())
-    assert not any("--recipe" in each for each in compare(owner.found, owner.found.own).sentences())
+    others = owner.found.null_sorts == 0
+    found = replace(owner.found, null=owner.found.null[others], null_sorts=owner.found.null_sorts[others])
+    untried, tried = (compare(each, each.own, alpha=ALPHA).sentences() for each in (found, owner.found))
+    assert "no model by its recipe was tried, see --recipe" in untried[0]
+    assert "an honest model of the same kind and task may look the same" in untried[0]
+    assert "or trained by a recipe like its own, on these or similar data: it agrees" in tried[0]
+    assert not any("--recipe" in each for each in tried)
+    assert any("may be called evidence" in each for each in fingerprint_power(found).power_sentences())
+
+
+def test_no_evidence_says_how_many_clones_it_rests_on(owner):
+    told = compare(owner.found, owner.found.null[-1], alpha=ALPHA)
+    assert told.judgement == "no evidence"
+    assert "(2 of 2 made for this did) would probably have stood out" in told.sentences()[1]
+
+
+@pytest.mark.parametrize("by_recipe", [True, False])
+def test_a_recipe_that_leaves_nothing_to_chance_is_named_where_nothing_can_be_shown(owner, by_recipe):
+    own = np.arange(300) % 2
+    rows = owner.splits["holdout"].inputs[:300]
+    alike = np.stack([own] * 4)  # models that decide all as the model does
+    with pytest.raises(MedwardError, match="so nothing could be shown") as refused:
+        chosen_fingerprint(
+            owner.found.spec,
+            "",
+            Candidates(inputs=rows, kinds=own, names=("a", "b"), rows=own),
+            own,
+            alike,
+            alike,
+            [alike, alike],
+            null_names=("",) * 4,
+            null_sorts=np.array([0, 0, 1, 1]) if by_recipe else np.zeros(4, int),
+            most=60,
+            seed=0,
+        )
+    assert ("your recipe may give nearly the same model every time" in str(refused.value)) == by_recipe
+
+
+@pytest.mark.parametrize(("learned", "doubts"), [(True, 0), (False, 1)])
+def test_a_model_that_is_no_better_on_its_training_rows_is_warned_of(owner, caplog, learned, doubts):
+    others = owner.splits["calibration"], owner.splits["holdout"]
+    rows = owner.splits["train"] if learned else cases(np.random.default_rng(9), 250)
+    splits = {"train": rows, "calibration": others[0], "holdout": others[1]}
+    quick = FingerprintSettings(choosing=2, null=1, inputs=40, candidates=700)
+    fingerprint(owner.bundle, splits, settings=quick)
+    assert sum("not clearly more (Fisher's exact test" in each.getMessage() for each in caplog.records) == doubts
 
 
 def test_a_suspect_may_leave_inputs_unanswered_but_not_most(owner):
@@ -119,7 +163,9 @@ def test_a_suspect_may_leave_inputs_unanswered_but_not_most(owner):
     told = compare(found, some, alpha=ALPHA)
     assert told.judgement == "evidence"
     assert told.answered == (some >= 0).sum()
-    assert any("not answered" in each for each in told.sentences())
+    assert told.answered_p_value == pytest.approx(0.1)
+    assert any("not answered and count as disagreement" in each for each in told.sentences())
+    assert compare(found, found.own, alpha=ALPHA).answered_p_value is None
     with pytest.raises(MedwardError, match="at least half are needed"):
         compare(found, np.where(rng.random(len(found)) < 0.8, -1, found.own))
 
@@ -245,9 +291,27 @@ def test_settings_have_bounds():
         FingerprintSettings(null=0)
 
 
+def test_a_way_that_was_not_answered_cannot_be_told(owner):
+    found = owner.found
+    told = compare(found, np.where(found.ways == 1, -1, found.null[0]), alpha=ALPHA)
+    assert not told.ways[1].powerful  # the owner's clones would not have stood out by such answers
+    assert any(f"Cannot tell of clones made by asking about {found.way_names[1]}" in each for each in told.sentences())
+
+
+@pytest.mark.parametrize("left", [0, -1])
+def test_who_says_one_class_alone_is_no_evidence(owner, left):
+    told = compare(owner.found, np.where(owner.found.own == 0, 0, left), alpha=ALPHA)
+    assert (told.p_value, told.answered_p_value) == (1.0, None)
+    assert told.judgement != "evidence"
+    assert told.ways[0].agreement == 0.5
+    assert any("who always says one agrees on it by that alone" in each for each in told.sentences())
+
+
 def test_a_way_without_inputs_of_two_classes_cannot_be_told(owner):
-    gone = (owner.found.ways == 1) & (owner.found.own == 0)
-    told = compare(owner.found, np.where(gone, -1, owner.found.own), alpha=ALPHA)
+    kept = np.flatnonzero((owner.found.ways == 0) | (owner.found.own == 1))
+    parts = {name: getattr(owner.found, name)[..., kept] for name in ("own", "ways", "null", "clones")}
+    found = replace(owner.found, inputs=owner.found.inputs[kept], **parts)
+    told = compare(found, found.own, alpha=ALPHA)
     assert told.absent == owner.found.way_names[1:]
     assert any("too few inputs" in each for each in told.power_sentences())
     assert not any("too few inputs" in each for each in told.sentences())  # it is evidence anyway
