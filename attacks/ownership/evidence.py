@@ -101,11 +101,14 @@ def _judgement_words(told: OwnershipEvidence) -> list[str]:
     lines = [_SAID[told.judgement].format(null=told.null, p=told.p_value, untried="" if told.recipe else _UNTRIED)]
     if told.judgement == "no evidence":
         shown = " or ".join(
-            f"{way.way} ({way.clones_shown} of {len(way.clones)} made for this did)"
+            f"{way.way} ({way.clones_shown} of {len(way.clones)} networks made for this did)"
             for way in told.ways
             if way.powerful
         )
-        lines.append(f"A clone made by asking about {shown} would probably have stood out.")
+        lines.append(
+            f"A clone made by asking about {shown} would probably have stood out; one taught another learner, such "
+            "as a forest, may not."
+        )
     if told.one_class:
         lines.append("All answers are of one class, and who always says one agrees on it by that alone, so p is 1.")
     if told.answered < told.asked:

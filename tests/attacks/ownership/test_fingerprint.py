@@ -122,7 +122,8 @@ def test_without_the_owner_s_recipe_it_says_what_was_not_tried(owner):
 def test_no_evidence_says_how_many_clones_it_rests_on(owner):
     told = compare(owner.found, owner.found.null[-1], alpha=ALPHA)
     assert told.judgement == "no evidence"
-    assert "(2 of 2 made for this did) would probably have stood out" in told.sentences()[1]
+    assert "(2 of 2 networks made for this did) would probably have stood out" in told.sentences()[1]
+    assert "such as a forest, may not" in told.sentences()[1]
 
 
 @pytest.mark.parametrize("by_recipe", [True, False])
