@@ -1,4 +1,4 @@
-"""What a calibration notices and what not, in sentences: on the console, in reports and at ``/readyz``."""
+"""What a calibration notices and what not, in sentences: on the console, in reports and in a server's notes."""
 
 from __future__ import annotations
 
