@@ -18,7 +18,7 @@ from medward import protect
 from medward.attacks.benchmarks.datasets.natural import tabular_pool
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.bundle.folder import load_bundle
-from medward.guard.bundle.invented_inputs import SCANNER, invented_inputs, within_range
+from medward.guard.bundle.invented_inputs import FAR_SCANNER, invented_inputs, within_range
 from medward.guard.bundle.more_rows import ALPHA, PATIENCE_QUERIES, WANTED_QUERIES, reference_needed
 from medward.guard.bundle.power import STOLEN_SHARES, NeededRows, Noticed, Power, dilution_limit, measure_power
 from medward.guard.bundle.power_words import power_cautions, power_words
@@ -237,11 +237,11 @@ def test_a_kind_that_no_number_of_rows_helps_is_told_the_budget(clinic):
     assert said.startswith("A thief who hides ")
     assert "do not help" in said
     assert said.endswith("set [budget]")
-    scanner = hopeless.model_copy(update={"kind": SCANNER})
+    scanner = hopeless.model_copy(update={"kind": FAR_SCANNER})
     missed = (
         *power.noticed,
-        Noticed(kind=SCANNER, share=1.0, queries=9),
-        Noticed(kind=SCANNER, share=0.1, queries=None),
+        Noticed(kind=FAR_SCANNER, share=1.0, queries=9),
+        Noticed(kind=FAR_SCANNER, share=0.1, queries=None),
     )
     said = power_cautions(power.model_copy(update={"needed": (scanner,), "noticed": missed}))[-1]
     assert said.startswith(
