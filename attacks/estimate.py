@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 
 import numpy as np
 import torch
@@ -72,8 +73,8 @@ _SPARED = 0.5
 """The share of planned steps that is taken, as rows that are won are left alone."""
 _LEARNED = 5
 """Epochs in which a stand-in is timed."""
-_TIMED, _LONG = 3, 2.0
-"""How often each unit is timed; what takes so many seconds is timed once, as no other work hides in that."""
+_TIMED, _LONG, _LONGEST = 3, 2.0, 20.0
+"""How often each unit is timed; what takes so many seconds only once more, and the longest not again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +156,9 @@ def measure_units(deployment: Deployment, inputs: Array) -> UnitSeconds:
 
     learn = _learn_seconds(model.spec, inputs)
     return UnitSeconds(
-        answer=_seconds(lambda: model.predict(shown)) / len(shown),
-        guard=_seconds(ask) / len(few),
-        network=learn if network is None else _seconds(lambda: _slope(network, shown)) / len(shown),
+        answer=usual_seconds(lambda: model.predict(shown)) / len(shown),
+        guard=usual_seconds(ask) / len(few),
+        network=learn if network is None else usual_seconds(lambda: _slope(network, shown)) / len(shown),
         learn=learn,
     )
 
@@ -321,19 +322,19 @@ def _learn_seconds(spec: ModelSpec, inputs: Array) -> float:
     targets = np.full((len(inputs), learner.width), 0.5, np.float32)
 
     work = np.asarray(inputs, np.float32)
-    return _seconds(lambda: learner.fit(spec, work, targets, epochs=_LEARNED, seed=0)) / (_LEARNED * len(inputs))
+    return usual_seconds(lambda: learner.fit(spec, work, targets, epochs=_LEARNED, seed=0)) / (_LEARNED * len(inputs))
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    """The time of the quickest of a few runs of `work`, after one that warms up: others may keep the machine busy.
+def usual_seconds(work: Callable[[], object]) -> float:
+    """The median time of a few runs of `work`, after one that warms up: a single stall, of any of them, does not count.
 
-    One that takes long is its own warm-up.
+    What takes long is run twice, of which the quicker counts, and what takes `_LONGEST` once.
     """
     took: list[float] = []
     while len(took) <= _TIMED:
         start = time.perf_counter()
         work()
         took.append(time.perf_counter() - start)
-        if took[-1] >= _LONG:
+        if took[-1] >= _LONGEST or (len(took) == 2 and min(took) >= _LONG):
             return min(took)
-    return min(took[1:])
+    return median_low(took[1:])

@@ -9,6 +9,7 @@ from medward.attacks.extraction.theft_curve import AnswersNeeded
 from medward.attacks.validation.traffic import DeclaredTraffic
 from medward.guard.accounts.budget import UNIT, Offers, most_answers
 from medward.guard.policy import BudgetPolicy
+from medward.guard.types import Level
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,8 @@ class BudgetProposal:
     """A budget proposal is the tightest `budget` that declared traffic allows; `keeps` says whether that is enough.
 
     Kept is that all accounts of an organisation together get, in so many `days` or ever, fewer answers than a copy
-    needs; `needed` says how many that are, of which `answers` is the most that leave, in the cheapest form.
+    needs; `needed` says how many that are, of which `answers` is the most that leave, in the cheapest form. `prices`
+    are the levels an answer leaves at with their bits, finest first.
     """
 
     budget: BudgetPolicy
@@ -25,27 +27,44 @@ class BudgetProposal:
     answers: float
     needed: AnswersNeeded
     traffic: DeclaredTraffic
+    prices: Offers
+
+    @property
+    def most_words(self) -> tuple[str, ...]:
+        """The most answers that an organisation gets, in lines: with scores, and as labels where these cost less."""
+        cost, (cheap, least) = self.prices[0][1], min(self.prices, key=lambda each: each[1])
+        within = f"in {self.days} days at most"
+        if least >= cost or cheap is not Level.LABEL:
+            return (f"an organisation gets {self.answers:,.0f} answers {within}",)
+        scored = most_answers(self.budget, cost, self.days, organisation=True)
+        bits = "bit" if least == 1 else "bits"
+        return (
+            f"an organisation gets {scored:,.0f} answers with scores {within},",
+            f"or {self.answers:,.0f} as labels ({least:.3g} {bits} each where scores take {cost:.3g})",
+        )
 
     def to_toml(self) -> str:
         """The section, with what it does as comments; `Policy.from_toml` reads it back equal."""
-        most = f"{self.answers:,.0f} answers in {self.days} days at most"
         if self.keeps:
             told = [
-                f"an organisation gets {most}, and ever; a copy of",
-                f"ordinary cases stays within the gate's bound up to {self.needed.within}. After that keys must be new",
+                *self.most_words,
+                f"and ever; a copy of ordinary cases stays within the gate's bound up to {self.needed.within:,}.",
+                "After that keys must be new",
             ]
         else:
             told = [
                 "No limit that this traffic allows keeps copies of ordinary cases within the gate's bound:",
-                f"an organisation gets {most}, {self.needed.within} would be",
-                "few enough. These limits only slow a thief down; the report says by how much",
+                *self.most_words,
+                f"{self.needed.within:,} would be few enough. These limits only slow a thief down; the report says by "
+                "how much",
             ]
         return "\n".join(
             [
+                "# in policy.toml replace these keys of [budget]",
                 *(f"# {line}" for line in (f"for {self.traffic.text}", *told)),
                 "[budget]",
                 f"daily_bits = {self.budget.daily_bits!r}",
-                f"total_bits = {self.budget.total_bits!r}",
+                f"total_bits = {self.budget.total_bits!r}" if self.budget.total_bits else "total_bits = 0  # no limit",
                 f"parents = {self.budget.parents!r}",
                 f"label_share = {self.budget.label_share!r}",
             ]
@@ -75,7 +94,9 @@ def propose_budget(
         label_share=0.0,
     )
     most = most_answers(budget, cheap / UNIT, days, organisation=True)
-    return BudgetProposal(budget=budget, keeps=keeps, days=days, answers=most, needed=needed, traffic=traffic)
+    return BudgetProposal(
+        budget=budget, keeps=keeps, days=days, answers=most, needed=needed, traffic=traffic, prices=prices
+    )
 
 
 def _limit_of(thousandths: int, parents: float) -> float:

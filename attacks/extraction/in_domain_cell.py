@@ -27,6 +27,9 @@ WHO: dict[Arm, str] = {"guarded": "an account", "adaptive": "an organisation"}
 """Who is limited on each arm."""
 ANSWERS_LEFT = "answers that left"
 """Begins the names of the figures that say how many, arm by arm."""
+ANSWERS_NEEDED = "answers that a copy needs"
+DAYS_NEEDED = "days that an account needs for them"
+"""Figures: how many are surely enough, and how long they take at the declared traffic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,10 @@ def in_domain_cell(runs: Runs, **judged: Any) -> InDomainCell:
         for arm in BEHIND
         if arm in runs.results and ANSWERED in runs.results[arm].curves
     }
+    if needed is not None and needed.reached is not None:
+        figures[ANSWERS_NEEDED] = needed.reached
+        if runs.traffic is not None:
+            figures[DAYS_NEEDED] = math.ceil(needed.reached / runs.traffic.answers)
     return InDomainCell(
         needed=needed,
         limits=limits,

@@ -62,7 +62,7 @@ def render_html(report: Report, comparison: Comparison | None = None) -> str:
         uncovered=getattr(report.certificate, "not_covered", ()),
         icons=words.ICONS,
         statuses=[
-            (status, sum(finding.status is status for finding in report.findings))
+            (status, said, sum((each.status, each.status_words) == (status, said) for each in report.findings))
             for status in (
                 Status.ACCEPTED,
                 Status.BROKEN,
@@ -72,6 +72,7 @@ def render_html(report: Report, comparison: Comparison | None = None) -> str:
                 Status.NOT_NEEDED,
                 Status.NOT_APPLICABLE,
             )
+            for said in dict.fromkeys(each.status_words for each in report.findings if each.status is status)
         ],
         figures=figures,
         untested=untested_sentences(report),

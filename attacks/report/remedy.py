@@ -46,6 +46,7 @@ class Remedy(BaseModel):
     families: tuple[str, ...] = ()
     kind: Literal["", "single", "universal"] = ""
     means: Literal["", "network", "other", "writer"] = ""
+    attack: str = ""
     method: str = ""
     hardened: str = ""
     certified: bool | None = None
@@ -72,6 +73,7 @@ class Remedy(BaseModel):
         return (
             cause in self.causes
             and (not self.families or finding.family in self.families)
+            and finding.attack.startswith(self.attack)
             and self.kind in ("", "universal" if finding.threat.universal else "single")
             and self.means in ("", means)
             and (not self.method or (self.method != done and (not certifies or self.method == "certified")))
@@ -110,7 +112,7 @@ def grouped_advice(report: Report) -> list[tuple[str, Advice]]:
     """All that may be done, each with the names of the attacks it is for; nothing of rows that are not applicable."""
     found: dict[Advice, list[str]] = {}
     for finding in report.findings:
-        if finding.status is not Status.NOT_APPLICABLE:
+        if finding.status is not Status.NOT_APPLICABLE or finding.not_judged:
             for advice in finding_advice(finding, report):
                 found.setdefault(advice, []).append(finding.attack)
     return [(", ".join(attacks), advice) for advice, attacks in found.items()]
@@ -126,6 +128,7 @@ def _for_cause(cause: Cause, finding: Finding, report: Report) -> Iterable[Advic
         for row in remedy_table()
         if row.fits(cause, finding, network=network, done=done, certifies=certifies, writes=writes)
     ]
+    rows = [row for row in rows if row.attack] or rows  # what is for this very attack takes the place of the general
     return [_advice(row, finding, report) for row in rows] or [Advice(NO_REMEDY)]
 
 

@@ -5,6 +5,7 @@ Nothing here is judged anew: each sentence says plainly what stands further down
 
 from __future__ import annotations
 
+from medward.attacks.extraction.in_domain_cell import ANSWERS_NEEDED, DAYS_NEEDED, answers_text
 from medward.attacks.families import known_families
 from medward.attacks.report.remedy import NO_REMEDY, finding_advice
 from medward.attacks.report.words import accepted_text, worst_drop
@@ -38,12 +39,24 @@ def _family_sentences(report: Report) -> list[str]:
     """One sentence for each family that was tried."""
     sentences = []
     for name, family in known_families().items():
-        tried = [each for each in report.findings if each.family == name and each.status in MEANINGS]
+        mine = [each for each in report.findings if each.family == name]
+        tried = [each for each in mine if each.status in MEANINGS or each.not_judged]
         counts = {status: sum(each.status is status for each in tried) for status in MEANINGS}
         said = [f"{count} of {len(tried)} {MEANINGS[status]}" for status, count in counts.items() if count]
+        unjudged = [each for each in tried if each.not_judged]
+        if unjudged:
+            said.append(f"{len(unjudged)} of {len(tried)} was not judged, as the policy sets no limit")
         if said:
             sentences.append(f"{family.untested.removesuffix('.')}: {_listed(said)}.")
+        sentences += [_unlimited_sentence(each) for each in unjudged if ANSWERS_NEEDED in each.figures]
     return sentences
+
+
+def _unlimited_sentence(finding: Finding) -> str:
+    """How soon a client whom no limit holds up has a copy."""
+    answers, days = finding.figures[ANSWERS_NEEDED], finding.figures.get(DAYS_NEEDED)
+    within = "" if days is None else f", in {days:,.0f} day{'' if days == 1 else 's'} at the declared traffic"
+    return f"A client who asks only ordinary cases has a copy after {answers_text(answers)}{within}; nothing limits it."
 
 
 def _price_sentences(report: Report) -> list[str]:
@@ -94,7 +107,7 @@ def _help_sentences(report: Report) -> list[str]:
 
 
 def _not_good(report: Report) -> list[Finding]:
-    return [each for each in report.findings if each.status in (Status.ACCEPTED, Status.BROKEN)]
+    return [each for each in report.findings if each.not_judged or each.status in (Status.ACCEPTED, Status.BROKEN)]
 
 
 def _in_hundred(share: float) -> str:

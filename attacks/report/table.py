@@ -59,7 +59,7 @@ def print_findings(report: Report, console: Console) -> None:
         table.add_column(name, justify="left" if left else "right", no_wrap=name != "attack", overflow="fold")
     for finding in report.findings:
         cells = [_cell(finding, arm) for arm in arms]
-        status = Text(f"{ICONS[finding.status]} {finding.status.words}", _STYLES[finding.status])
+        status = Text(f"{ICONS[finding.status]} {finding.status_words}", _STYLES[finding.status])
         table.add_row(Text(finding.attack), *cells, status)
     console.print(table)
     console.print(Text(", ".join(f"{each.measure} ({name})" for name, each in known_families().items()), "dim"))
@@ -128,19 +128,28 @@ def print_ordinary(report: Report, console: Console) -> None:
     if not met:
         return
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title="ordinary behaviour acted upon", title_justify="left")
-    for name in ("behaviour", "accounts acted upon", "withheld", "rows screened", "by", "meant to be forgiven"):
-        left = name in ("behaviour", "by", "meant to be forgiven")
+    for name in (
+        "behaviour",
+        "accounts acted upon",
+        "withheld",
+        "rows screened",
+        "by",
+        "meant to be forgiven",
+        "status",
+    ):
+        left = name in ("behaviour", "by", "meant to be forgiven", "status")
         table.add_column(name, justify="left" if left else "right", overflow="fold")
     for cost, status in met:
         ends = limits_text(cost.acted, share=True, between="–")
-        forgiven = Text(f"{ICONS[status]} {status.words}", _STYLES[status]) if cost.forgiven else Text("no", "dim")
+        judged = Text(f"{ICONS[status]} {status.words}", _STYLES[status]) if cost.forgiven else Text("–", "dim")
         table.add_row(
             Text(cost.behaviour),
             Text.assemble(estimate_text(cost.acted, share=True), (f" {ends}", "dim")),
             estimate_text(cost.withheld, share=True),
             estimate_text(cost.screened, share=True),
             Text(parts_text(cost)),
-            forgiven,
+            "yes" if cost.forgiven else "no",
+            judged,
         )
     console.print(table)
 

@@ -7,7 +7,7 @@ from medward.attacks.families import find_family, known_families
 from medward.attacks.intervals import Interval
 from medward.attacks.threat import Access
 from medward.attacks.validation.finding import ARMS, BEHIND, Arm, CleanCost, Finding, OrdinaryCost, Status
-from medward.attacks.validation.ordinary.verdict import ordinary_status, turned_on
+from medward.attacks.validation.ordinary.verdict import acted_upon, ordinary_status
 from medward.attacks.validation.record import Interaction, Report
 
 ICONS = {
@@ -77,7 +77,10 @@ def measures_text(finding: Finding) -> str:
             for name, each in finding.measures.get(arm, {}).items()
         ]
         arms += [f"{arm} {', '.join(said)}"] if said else []
-    figures = [f"{name} {value:.3g}" for name, value in finding.figures.items()]
+    figures = [
+        f"{name} {f'{value:,.0f}' if value == int(value) else f'{value:.3g}'}"
+        for name, value in finding.figures.items()
+    ]
     return "; ".join([*arms, *([", ".join(figures)] if figures else [])])
 
 
@@ -132,7 +135,7 @@ def ordinary_headline(report: Report) -> str:
     if not forgiven:
         return ""
     met = sum(cost.acted.value > 0 for cost in forgiven)
-    turned = len(turned_on(report.clean.ordinary, report.gate.ordinary_alarms))
+    surely = len(acted_upon(report.clean.ordinary, report.gate.ordinary_alarms))
     if not met:
         return (
             f"none of {len(forgiven)} ordinary behaviours that are meant to be forgiven had accounts coarsened or "
@@ -140,7 +143,7 @@ def ordinary_headline(report: Report) -> str:
         )
     return (
         f"of {len(forgiven)} ordinary behaviours that are meant to be forgiven, {met} had accounts coarsened or "
-        f"withheld, {turned} of them for sure more than {report.gate.ordinary_alarms:.0%} of their accounts; "
+        f"withheld, {surely} of them for sure more than {report.gate.ordinary_alarms:.0%} of their accounts; "
         f"{forgiven[0].acted.n} accounts each"
     )
 

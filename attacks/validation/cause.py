@@ -11,7 +11,7 @@ from enum import StrEnum
 from medward.attacks.intervals import Interval
 from medward.attacks.validation.finding import BEHIND, Finding, Status
 from medward.attacks.validation.gate import GOOD, JudgedCell, harm_doubts
-from medward.attacks.validation.ordinary.verdict import turned_on
+from medward.attacks.validation.ordinary.verdict import acted_upon
 from medward.guard.policy import GatePolicy
 
 
@@ -102,7 +102,7 @@ def _breaking(cell: JudgedCell, limit: float, gate: GatePolicy) -> dict[Cause, b
         Cause.PASSED: bool(cell.passing(limit)),
         Cause.BENIGN_REFUSED: guards and _beyond(cell.false_refusal, gate.false_refusal),
         Cause.BENIGN_ACCOUNTS: guards and _beyond(cell.accounts, gate.false_refusal),
-        Cause.ORDINARY_ACCOUNTS: guards and bool(turned_on(cell.ordinary, gate.ordinary_alarms)),
+        Cause.ORDINARY_ACCOUNTS: guards and bool(acted_upon(cell.ordinary, gate.ordinary_alarms)),
         Cause.SENSITIVITY_LOST: guards and _any_beyond(cell.sensitivity_lost, gate.sensitivity_loss),
         Cause.ATTACKED_REFUSED: guards and any(_beyond(each, gate.attack_refusal) for each in refused),
         Cause.UNCERTIFIED: guards

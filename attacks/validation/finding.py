@@ -197,6 +197,16 @@ class Finding(_Record):
     accepted: Acceptance | None = None
     proposal: str = ""
 
+    @property
+    def not_judged(self) -> bool:
+        """Whether it was measured though the policy has nothing that it could be judged by."""
+        return self.status is Status.NOT_APPLICABLE and self.undefended is not None
+
+    @property
+    def status_words(self) -> str:
+        """The status as it is read: NOT JUDGED of what was measured all the same."""
+        return "NOT JUDGED" if self.not_judged else self.status.words
+
     @model_serializer(mode="wrap")
     def _without_empty(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
         told = "directions", "measures", "figures", "verdicts", "hardened"

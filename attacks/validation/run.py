@@ -23,12 +23,7 @@ from medward.attacks.validation.clean_cost import ask_all, measure_clean_cost
 from medward.attacks.validation.deployment import Deployment, fresh_guard
 from medward.attacks.validation.family import NotTested
 from medward.attacks.validation.finding import ARMS, CleanCost, Finding, Status
-from medward.attacks.validation.journal import (
-    Journal,
-    code_version,
-    data_digest,
-    value_name,
-)
+from medward.attacks.validation.journal import Journal, code_version, data_digest, value_name
 from medward.attacks.validation.judging import blank_finding
 from medward.attacks.validation.ordinary.measure import recalled_ordinary
 from medward.attacks.validation.ordinary.verdict import told_ordinary
@@ -38,6 +33,7 @@ from medward.attacks.validation.record import Provenance, Report, said_keys
 from medward.attacks.validation.remembered_reports import with_remembered_reports
 from medward.attacks.validation.runner import Runner
 from medward.attacks.validation.splits import conform_splits, share_rows, unnamed_test
+from medward.attacks.validation.traffic import unproposed_note
 from medward.attacks.validation.waiving import lay_waivers, today_utc
 from medward.guard.bundle.folder import Bundle
 from medward.guard.data.report_labels import tell_odd_reports
@@ -174,6 +170,11 @@ def run_validation(
                     _read_note(deployment),
                     _coin_note(deployment),
                     *_unjudged_notes(findings),
+                    unproposed_note(
+                        deployment.traffic,
+                        [each.attack for each in findings if each.undefended is not None],
+                        plan.left_out,
+                    ),
                     *shortages,
                 ],
             )
@@ -243,11 +244,7 @@ def _read_note(deployment: Deployment) -> str:
 
 def _unjudged_notes(findings: Sequence[Finding]) -> list[str]:
     """What was measured and not judged, as the policy has nothing that could be judged by it."""
-    return [
-        f"{each.attack}: {each.reasons[0].removesuffix('.')}"
-        for each in findings
-        if each.status is Status.NOT_APPLICABLE and each.undefended is not None
-    ]
+    return [f"{each.attack}: {each.reasons[0].removesuffix('.')}" for each in findings if each.not_judged]
 
 
 def _coin_note(deployment: Deployment) -> str:

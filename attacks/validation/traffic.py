@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from medward.guard.errors import MedwardError
+
+ORDINARY_THIEF = "in-domain"
+"""Begins the names of thieves who ask about ordinary cases alone, from whom a budget is proposed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,3 +46,12 @@ class DeclaredTraffic:
     def text(self) -> str:
         """As it is said."""
         return f"{self.answers} answers a day an account, {self.accounts} accounts an organisation"
+
+
+def unproposed_note(traffic: DeclaredTraffic | None, ran: Collection[str], left_out: Collection[str]) -> str:
+    """Why declared `traffic` brought no budget: no thief of ordinary cases was among those that `ran`; "" else."""
+    if traffic is None or any(name.startswith(ORDINARY_THIEF) for name in ran):
+        return ""
+    mine = [name for name in left_out if name.startswith(ORDINARY_THIEF)]
+    why = f"{mine[0]} was left out" if mine else "no thief of ordinary cases was run"
+    return f"no budget proposed: {why}; run --attacks {mine[0] if mine else f'{ORDINARY_THIEF}-soft'}"

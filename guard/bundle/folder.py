@@ -75,9 +75,10 @@ class Bundle:
 
     @property
     def cautions(self) -> tuple[str, ...]:
-        """What its calibrations cannot notice, a sentence each."""
+        """What its calibrations cannot notice, a sentence each; its own is named "bundle" beside those of sites."""
+        own = "bundle: " if self.card.sites else ""
         return tuple(
-            f"site {site!r}: {said}" if site else said
+            f"site {site!r}: {said}" if site else f"{own}{said}"
             for site, power in self.power_by_site.items()
             for said in power_cautions(power)
         )

@@ -14,15 +14,20 @@ from medward.guard.screens.joint import normal_rows, shuffled_rows
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Array
 
+FAR_SCANNER = "a scanner far from any calibrated (half the contrast, brighter)"
+CHANGED_UNIT = "another unit in one column"
+MISTAKES = (FAR_SCANNER, CHANGED_UNIT)
+"""Kinds that no thief sends: a site's own mistakes look so."""
+
 
 def invented_inputs(spec: ModelSpec) -> dict[str, Callable[[Array, np.random.Generator], Array]]:
     """By kind how inputs that no patient has are made of ordinary ones, for a model of `spec`."""
     if spec.modality == "image":
-        return {"noise": noise_like, "images without anatomy": scrambled_phases, "another scanner": other_scanner}
+        return {"noise": noise_like, "images without anatomy": scrambled_phases, FAR_SCANNER: other_scanner}
     return {
         "rows drawn from normals": lambda rows, rng: normal_rows(rows, len(rows), rng),
         "rows of shuffled columns": lambda rows, rng: shuffled_rows(rows, len(rows), rng),
-        "another unit in one column": unit_changed,
+        CHANGED_UNIT: unit_changed,
     }
 
 

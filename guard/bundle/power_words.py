@@ -1,9 +1,10 @@
-"""What a calibration notices and what not, in sentences: on the console, in reports and at ``/readyz``."""
+"""What a calibration notices and what not, in sentences: on the console, in reports and in a server's notes."""
 
 from __future__ import annotations
 
+from medward.guard.bundle.invented_inputs import MISTAKES
 from medward.guard.bundle.more_rows import PATIENCE_QUERIES, WANTED_QUERIES
-from medward.guard.bundle.power import STOLEN_SHARES, Power
+from medward.guard.bundle.power import STOLEN_SHARES, NeededRows, Power
 from medward.guard.profile import FIT_ROWS
 
 _ALONE, _HIDDEN = STOLEN_SHARES
@@ -12,39 +13,49 @@ _ALONE, _HIDDEN = STOLEN_SHARES
 def power_words(power: Power) -> tuple[str, ...]:
     """What is noticed and when, a sentence for each kind of inputs."""
     return tuple(
-        f"{kind}: noticed after {_queries(found[_ALONE])}; as a tenth of an account's after {_queries(found[_HIDDEN])}"
+        f"{kind}: {_noticed(found[_ALONE])}; as a tenth of all queries {_noticed(found[_HIDDEN])}"
         for kind, found in _by_kind(power).items()
     )
 
 
 def power_cautions(power: Power | None) -> tuple[str, ...]:
-    """What a calibration cannot notice, or only late, a sentence each, and how many rows would change it."""
+    """What a calibration cannot notice, or only late, a few sentences each, and how many rows would change it."""
     if power is None:
         return ("what this calibration can notice was never measured; protect the model again",)
     found = _by_kind(power)
-    told = []
-    for each in power.needed:
-        alone = each.share == _ALONE
-        how = "even alone" if alone else "as a tenth of an account's queries"
-        said = f"{each.kind}, {how}: noticed after {_queries(found[each.kind][each.share])}"
-        within = PATIENCE_QUERIES if alone else WANTED_QUERIES
-        if each.calibration is None:
-            told.append(f"{said}; {_no_number(power)} makes that {within}; what limits such thieves is [budget]")
-        else:
-            told.append(
-                f"{said}; about {each.calibration} calibration {power.counted} would make that {within}, with "
-                f"{each.reference} rows for comparison where there are {sum(power.reference)}"
-            )
-    return tuple(told)
+    return tuple(
+        f"{_who(each.kind, alone=each.share == _ALONE)} {_noticed(found[each.kind][each.share], verb='is ')}. "
+        f"{_remedy(power, each)}"
+        for each in power.needed
+    )
 
 
-def _no_number(power: Power) -> str:
-    """Which rows would not help: none at all, or where rows still teach the screens, none as these see inputs now."""
+def _who(kind: str, *, alone: bool) -> str:
+    """Who sends inputs of a `kind`: a thief, or for a site's own mistakes nobody."""
+    if kind in MISTAKES:
+        return (
+            f"{kind[0].upper()}{kind[1:]}, {'even if nothing else is sent' if alone else 'as a tenth of all queries'},"
+        )
+    if alone:
+        return f"A thief who sends {kind} and nothing else"
+    return f"A thief who hides {kind} among nine times as many patients"
+
+
+def _remedy(power: Power, needed: NeededRows) -> str:
+    """How many rows would notice it in time, or what else there is where none would."""
+    within = PATIENCE_QUERIES if needed.share == _ALONE else WANTED_QUERIES
+    if needed.calibration is not None:
+        return (
+            f"With about {needed.calibration} calibration {power.counted} ({needed.reference} rows for comparison, now "
+            f"{sum(power.reference)}) that would be within {within} queries, by this draw of rows; the number may be "
+            "off by a factor of two or more"
+        )
+    limit = "" if needed.kind in MISTAKES else "set [budget]"
     if power.fitted >= FIT_ROWS:
-        return "no number of rows"
+        return f"More calibration {power.counted} do not help{limit and f': {limit}'}"
     return (
-        f"as these screens see them no number of rows (more rows teach the screens, fitted to {power.fitted} now and "
-        f"{FIT_ROWS} at most, to see better: only trying tells)"
+        f"More comparison rows alone do not help; up to {FIT_ROWS} rows also train the screens ({power.fitted} now), "
+        f"which may{limit and f'. Otherwise {limit}'}"
     )
 
 
@@ -55,5 +66,9 @@ def _by_kind(power: Power) -> dict[str, dict[float, int | None]]:
     return kinds
 
 
-def _queries(count: int | None) -> str:
-    return f"more than {PATIENCE_QUERIES} queries, if ever" if count is None else f"{count} queries"
+def _noticed(count: int | None, verb: str = "") -> str:
+    return (
+        f"{verb}not noticed within {PATIENCE_QUERIES} queries"
+        if count is None
+        else f"{verb}noticed after {count} queries"
+    )

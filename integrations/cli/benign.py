@@ -9,6 +9,14 @@ from medward.guard.profile import idle_screens
 from medward.integrations.cli.options import console
 
 
+def print_noticed(power: Any) -> None:
+    """Say after how many queries a calibration of that `power` notices each kind of inputs; None: never measured."""
+    from medward.guard.bundle.power_words import power_words
+
+    for line in () if power is None else power_words(power):
+        console.print(line, markup=False)
+
+
 def print_notes(bundle: Any) -> None:
     """Say what is not protected as the policy says."""
     starved = starved_reports(bundle.policy, bundle.card.spec.task)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medward.integrations.cli.benign import print_notes
+from medward.integrations.cli.benign import print_notes, print_noticed
 from medward.integrations.cli.data_options import (
     LabelsOption,
     PatientOption,
@@ -59,6 +59,7 @@ def calibrate_command(
         f"{site}: calibrated on {rows} benign rows, {own} of them as reference; the bundle's own has {shared}",
         markup=False,
     )
+    print_noticed(made.card.sites[site].power)
     if own < shared:
         console.print(
             "note: with fewer rows there are no more false alarms, but a thief is noticed later; add rows to "

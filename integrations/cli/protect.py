@@ -9,7 +9,7 @@ import typer
 
 from medward.guard.answering import RADIUS_UNITS
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.benign import print_notes
+from medward.integrations.cli.benign import print_notes, print_noticed
 from medward.integrations.cli.data_options import (
     ChannelsOption,
     CropOption,
@@ -185,8 +185,6 @@ def _note_trained_rows(splits: dict[str, Any], benign: Any, spec: Any) -> None:
 
 def _describe(bundle: Any, out: Path) -> None:
     """Say what was written, what it guarantees, what it notices, and what the calibration set was too small for."""
-    from medward.guard.bundle.power_words import power_words
-
     policy = bundle.policy
     console.print(f"bundle: {out}  digest {bundle.digest}", markup=False)
     console.print(f"{bundle.model.spec.name}: {bundle.model.spec.rule}", markup=False)
@@ -195,8 +193,7 @@ def _describe(bundle: Any, out: Path) -> None:
         console.print(
             f"P(ever {rung.action} a benign account) <= {rung.false_alarm:g} + {policy.monitor.calibration_risk:g}"
         )
-    for line in () if bundle.card.power is None else power_words(bundle.card.power):
-        console.print(line, markup=False)
+    print_noticed(bundle.card.power)
     if (held := bundle.card.certified) is not None:
         unit = RADIUS_UNITS[bundle.card.spec.modality]
         console.print(f"certified at {held.radius:g} {unit}: {held.certified} of {held.rows} calibration rows")

@@ -17,7 +17,7 @@ from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits, Pool
 from medward.integrations.serving.metrics import Metrics
-from medward.integrations.serving.service import Caller, Service, anonymous
+from medward.integrations.serving.service import Caller, Holds, Service, anonymous, everybody
 
 _log = logging.getLogger("medward")
 
@@ -33,8 +33,8 @@ def create_app(
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
-    read ``/metrics``. `resize` lets image files of another size in; see `guard.intake.decode`. `version` names the
-    bundle. The guard's store is closed when the app shuts down.
+    read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
+    size in; see `guard.intake.decode`. `version` names the bundle. The guard's store is closed when the app shuts down.
     """
     limits = limits or Limits()
     pool = Pool(limits.workers, limits.queue)
@@ -44,6 +44,8 @@ def create_app(
     service = Service(guard=guard, limits=limits, pool=pool, metrics=metrics, version=version)
     if keys is None:
         _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
+    for note in guard.notes:
+        _log.warning("note: %s", note)
     asking: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "predict")
     watching: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "metrics")
 
@@ -61,7 +63,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.include_router(health.health_router(service, keys))
+    app.include_router(health.health_router(service, keys, everybody if keys is None else Holds(keys, "metrics")))
     app.include_router(predict.predict_router(service, asking, resize=resize))
     app.include_router(inference_protocol.inference_router(service, asking))
 

@@ -1,15 +1,18 @@
-"""Is it alive, can it answer, and what does it lack? Open to everybody, as probes carry no keys; says nothing else."""
+"""Is it alive, can it answer, and how much does it lack? Open to everybody, as probes carry no keys.
+
+What it lacks, in words, would tell a thief what goes unseen: only who may read ``/metrics`` is told.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import anyio
 import anyio.to_thread
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel
 
 from medward.guard.errors import IntegrityError, UnavailableError
@@ -27,8 +30,12 @@ class Health(BaseModel):
 
 
 class Readiness(Health):
-    """Ready to answer; `notes` say what is not protected as the policy says, and are left out where there are none."""
+    """Ready to answer; `note_count` is how many `notes` say what is not protected, both left out where none does.
 
+    The notes are for who may read ``/metrics``.
+    """
+
+    note_count: int | None = None
     notes: list[str] | None = None
 
 
@@ -68,12 +75,13 @@ class ReadinessProbe:
         return found
 
 
-def health_router(service: Service, keys: KeyStore | None) -> APIRouter:
+def health_router(service: Service, keys: KeyStore | None, trusted: Callable[..., Awaitable[bool]]) -> APIRouter:
     """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys.
 
+    It says its notes in words to who is `trusted` with them, a dependency that refuses nobody; to others their number.
     A part that is away leaves the server ready where it answers without it (``on_error = "flag"``), as a note says.
     """
-    routes = APIRouter()
+    routes, told = APIRouter(), Depends(trusted)
     path_name, notes = model_name(service.guard.model.spec), service.guard.notes
 
     def check() -> tuple[str, ...]:
@@ -88,8 +96,9 @@ def health_router(service: Service, keys: KeyStore | None) -> APIRouter:
         return Health()
 
     @routes.get("/readyz", summary="Ready", responses=problem_responses(503), response_model_exclude_none=True)
-    async def ready() -> Readiness:
-        return Readiness(notes=[*notes, *await reachable()] or None)
+    async def ready(knowing: bool = told) -> Readiness:
+        found = [*notes, *await reachable()]
+        return Readiness(note_count=len(found) or None, notes=(found or None) if knowing else None)
 
     @routes.get("/v2/health/live", summary="Alive")
     async def live() -> Live:

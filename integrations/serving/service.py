@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import Header, HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
@@ -128,6 +128,31 @@ class Caller:
         if key.scope != self.scope:
             raise HTTPException(403, f"this key is for {key.scope}, the route needs one for {self.scope}")
         return key.principal
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Tells whether a request holds a key of a scope, and refuses nobody; False while the keys cannot be read."""
+
+    keys: KeyStore
+    scope: Scope
+
+    async def __call__(
+        self,
+        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+        api_key: Annotated[str | None, Security(header)],
+    ) -> bool:
+        """Whether it does."""
+        try:
+            await Caller(self.keys, self.scope)(credentials, api_key)
+        except (HTTPException, IntegrityError):
+            return False
+        return True
+
+
+async def everybody() -> bool:
+    """Whoever asks holds what is asked for: the development mode without keys."""
+    return True
 
 
 CHALLENGE = {"WWW-Authenticate": "Bearer"}

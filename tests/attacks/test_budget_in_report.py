@@ -11,6 +11,8 @@ from rich.console import Console
 from validation_fakes import SPLITS, deployment
 
 from medward.attacks.extraction import InDomainTheft
+from medward.attacks.extraction.in_domain_cell import ANSWERS_NEEDED
+from medward.attacks.report.summary import summary_parts
 from medward.attacks.report.table import print_findings
 from medward.attacks.report.words import report_headline
 from medward.attacks.validate import validate
@@ -50,11 +52,24 @@ def test_without_a_budget_it_is_measured_noted_and_not_judged_and_traffic_brings
     assert (finding.status, bare.exit_code, finding.proposal) == (Status.NOT_APPLICABLE, 2, "")
     assert finding.undefended.value > finding.baseline.value
     assert any(note.startswith("in-domain-soft: Not judged") for note in bare.notes)
+    assert "NOT JUDGED" in printed(bare)
+    assert "1 NOT JUDGED" in (tmp_path / "report.html").read_text()
+    needed = finding.figures[ANSWERS_NEEDED]
+    summary = dict(summary_parts(bare))
+    tried, unlimited = summary["What was tried, and what came of it"]
+    assert tried.endswith(": 1 of 1 was not judged, as the policy sets no limit.")
+    assert (
+        unlimited == f"A client who asks only ordinary cases has a copy after {needed:.0f} answers; nothing limits it."
+    )
+    assert "[budget] prevents a copy only where the proposal" in " ".join(summary["What would help"])
     assert report_headline(bare) == "This policy has nothing that what was measured could be judged by."
     cells = sorted(each.name for each in (tmp_path / "cells").iterdir())
     told = run(tmp_path, DeclaredTraffic(answers=5, accounts=3))
     assert sorted(each.name for each in (tmp_path / "cells").iterdir()) == cells, "traffic repeats no run"
     assert told.provenance.settings == {"traffic": "5", "accounts": "3"}
+    days = -(-needed // 5)
+    within = f"{needed:.0f} answers, in {days:.0f} day{'' if days == 1 else 's'} at the declared traffic; nothing"
+    assert within in " ".join(dict(summary_parts(told))["What was tried, and what came of it"])
     proposal = told.findings[0].proposal
     proposed = Policy.from_toml(f'on_error = "flag"\n{proposal}').budget
     assert (proposed.parents, proposed.label_share) == (3, 0)
@@ -68,7 +83,11 @@ def test_a_budget_that_lets_a_copy_leave_is_broken_by_who_went_through_the_guard
     report = run(tmp_path, daily_bits=100.0)
     (finding,) = report.findings
     assert (finding.status, report.exit_code) == (Status.BROKEN, 1)
-    assert finding.figures == {"answers that left, guarded": 32, "answers that left, adaptive": 32}
+    assert finding.figures == {
+        "answers that left, guarded": 32,
+        "answers that left, adaptive": 32,
+        ANSWERS_NEEDED: finding.figures[ANSWERS_NEEDED],
+    }
     assert finding.adaptive_name == "in-domain-soft-sybil11"
     assert any("At the cap an account needs 1 day" in reason for reason in finding.reasons)
     assert "in-domain-soft" in printed(report)
@@ -78,7 +97,11 @@ def test_a_budget_of_one_label_for_an_organisation_is_held(tmp_path):
     report = run(tmp_path, level="label", total_bits=1.0, parents=1.0)
     (finding,) = report.findings
     assert (finding.status, report.exit_code) == (Status.HELD, 0), finding.reasons
-    assert finding.figures == {"answers that left, guarded": 1, "answers that left, adaptive": 1}
+    assert finding.figures == {
+        "answers that left, guarded": 1,
+        "answers that left, adaptive": 1,
+        ANSWERS_NEEDED: finding.figures[ANSWERS_NEEDED],
+    }
     assert "which 1 answer in 30 days cannot exceed" in finding.reasons[0]
 
 

@@ -28,7 +28,7 @@ from medward.attacks.validation.ordinary.measure import (
     planned_work,
 )
 from medward.attacks.validation.ordinary.suite import suited_behaviours
-from medward.attacks.validation.ordinary.verdict import ordinary_harm, ordinary_status, told_ordinary, turned_on
+from medward.attacks.validation.ordinary.verdict import acted_upon, ordinary_harm, ordinary_status, told_ordinary
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.guard.errors import MedwardError
@@ -179,9 +179,9 @@ def test_a_forgiven_behaviour_is_broken_only_for_sure_and_for_many_looks():
 def test_what_is_not_forgiven_breaks_nothing():
     one = cost(acted=20, forgiven=False)
     assert ordinary_status(one, [one], 0.05) is Status.NOT_APPLICABLE
-    assert turned_on([one], 0.05) == ()
+    assert acted_upon([one], 0.05) == ()
     assert ordinary_harm([one], 0.05) == ()
-    assert told_ordinary([one, cost()], 0.05) == "0 of 1 forgiven ones turned on"
+    assert told_ordinary([one, cost()], 0.05) == "0 of 1 that are meant to be forgiven were acted upon"
 
 
 def test_the_worst_are_named_first():
@@ -194,7 +194,7 @@ def test_the_worst_are_named_first():
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory):
-    """A report as it is, and one whose guard turns on a loop."""
+    """A report as it is, and one whose guard acts upon a loop."""
     found = [
         cost("17 fixed inputs", acted=18, parts={"shared": 0.8, "embedding": 0.2, "strange": 0.001}),
         cost("5 fixed inputs"),

@@ -1,6 +1,7 @@
 """A quick look is as strong and less sure: fewer rows, fewer attacks, nothing held that its intervals do not show."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from medward.attacks.estimate import (
     plan_validation,
     planned_seconds,
     quick_choice,
+    usual_seconds,
     written_candidates,
 )
 from medward.attacks.membership import LossThreshold
@@ -255,16 +257,6 @@ def test_what_writes_is_timed_on_few_rows_as_it_writes_about_all_at_once(writer,
     assert max(asked) == FEWER_ROWS[-1]
 
 
-def test_what_takes_long_is_timed_once(monkeypatch):
-    clock = iter(range(0, 1000, 5))
-    monkeypatch.setattr("medward.attacks.estimate.time.perf_counter", lambda: float(next(clock)))
-    runs = []
-    from medward.attacks import estimate
-
-    assert estimate._seconds(lambda: runs.append(1)) == 5.0
-    assert len(runs) == 1
-
-
 def test_validate_says_how_long_before_it_starts(tmp_path, capfd):
     from sklearn.linear_model import LogisticRegression
 
@@ -281,3 +273,25 @@ def test_validate_says_how_long_before_it_starts(tmp_path, capfd):
     assert lines[0].endswith("for 1 of 1 attacks, a quick look")
     assert report.quick
     assert report.places == {"bundle": str(tmp_path / "b"), "out": str(tmp_path / "out")}
+
+
+@pytest.mark.parametrize(
+    ("runs", "seconds", "asked"),
+    [
+        ([9.0, 0.1, 0.2, 0.1], 0.1, 4),
+        ([0.1, 9.0, 0.1, 0.1], 0.1, 4),
+        ([0.5, 0.1, 0.1, 9.0], 0.1, 4),
+        ([3.0, 2.5], 2.5, 2),
+        ([25.0], 25.0, 1),
+        ([0.1, 0.3, 0.3, 0.1], 0.3, 4),
+    ],
+)
+def test_one_stall_of_the_machine_changes_no_estimate(monkeypatch, runs, seconds, asked):
+    clock, left = [0.0], list(runs)
+
+    def work():
+        clock[0] += left.pop(0)
+
+    monkeypatch.setattr("medward.attacks.estimate.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert usual_seconds(work) == pytest.approx(seconds)
+    assert len(runs) - len(left) == asked

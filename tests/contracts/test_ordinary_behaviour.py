@@ -231,7 +231,7 @@ def test_grey_values_do_what_they_say():
 
 
 def test_a_scanner_is_one_of_several_for_each_account():
-    made, n = visits("grey", behaviour("another scanner")), SETTINGS.rows
+    made, n = visits("grey", behaviour("a mild change of scanner")), SETTINGS.rows
     assert len(made.rows) == 3 * n
     assert [np.unique(order // n).tolist() for order in made.orders] == [[0], [1], [2]]
     away = np.abs(made.rows.reshape(3, n, -1) - TRAFFIC["grey"].inputs[:n].reshape(n, -1)).mean(axis=(1, 2))

@@ -61,7 +61,7 @@ def test_a_site_says_by_name_what_its_own_calibration_cannot_notice(path):
     assert made.power_by_site == {"": made.card.power, "clinic": power}
     said = [f"site 'clinic': {each}" for each in power_cautions(power)]
     assert said
-    assert made.cautions == (*power_cautions(made.card.power), *said)
+    assert made.cautions == (*(f"bundle: {each}" for each in power_cautions(made.card.power)), *said)
     assert set(said) <= set(made.guard(ephemeral=True).notes)
 
 

@@ -18,9 +18,9 @@ from medward import protect
 from medward.attacks.benchmarks.datasets.natural import tabular_pool
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.bundle.folder import load_bundle
-from medward.guard.bundle.invented_inputs import invented_inputs, within_range
+from medward.guard.bundle.invented_inputs import FAR_SCANNER, invented_inputs, within_range
 from medward.guard.bundle.more_rows import ALPHA, PATIENCE_QUERIES, WANTED_QUERIES, reference_needed
-from medward.guard.bundle.power import STOLEN_SHARES, NeededRows, Power, dilution_limit, measure_power
+from medward.guard.bundle.power import STOLEN_SHARES, NeededRows, Noticed, Power, dilution_limit, measure_power
 from medward.guard.bundle.power_words import power_cautions, power_words
 from medward.guard.models import wrap
 from medward.guard.policy import Policy
@@ -76,15 +76,14 @@ def test_of_independent_columns_it_says_that_nothing_tells_shuffled_rows():
     assert noticed(power, SHUFFLED, 1.0) is None
     assert next(each for each in power.needed if each.kind == SHUFFLED).calibration is None
     said = next(each for each in power_cautions(power) if SHUFFLED in each)
-    assert "as these screens see them no number of rows" in said
-    assert "fitted to 120 now" in said
-    assert "[budget]" in said
+    assert said.startswith(f"A thief who sends {SHUFFLED} and nothing else is not noticed within 600 queries. ")
+    assert "up to 500 rows also train the screens (120 now), which may. Otherwise set [budget]" in said
 
 
 def test_of_independent_columns_no_number_of_rows_helps_once_the_screens_have_all_they_use():
     power = measure_power(*calibrated(1400, dependent=False)[:2], POLICY, table(1400, 0, dependent=False))
     said = next(each for each in power_cautions(power) if SHUFFLED in each)
-    assert "; no number of rows makes that 600; " in said
+    assert said.endswith("not noticed within 600 queries. More calibration rows do not help: set [budget]")
 
 
 def test_more_rows_notice_a_diluted_thief_sooner():
@@ -235,8 +234,21 @@ def test_a_kind_that_no_number_of_rows_helps_is_told_the_budget(clinic):
     power = measure_power(model, profile, POLICY, rest[:120])
     hopeless = NeededRows(kind=power.needed[0].kind, share=0.1, reference=None, calibration=None)
     said = power_cautions(power.model_copy(update={"needed": (hopeless,)}))[-1]
-    assert "no number of rows" in said
-    assert "[budget]" in said
+    assert said.startswith("A thief who hides ")
+    assert "do not help" in said
+    assert said.endswith("set [budget]")
+    scanner = hopeless.model_copy(update={"kind": FAR_SCANNER})
+    missed = (
+        *power.noticed,
+        Noticed(kind=FAR_SCANNER, share=1.0, queries=9),
+        Noticed(kind=FAR_SCANNER, share=0.1, queries=None),
+    )
+    said = power_cautions(power.model_copy(update={"needed": (scanner,), "noticed": missed}))[-1]
+    assert said.startswith(
+        "A scanner far from any calibrated (half the contrast, brighter), as a tenth of all queries, is"
+    )
+    assert "thief" not in said
+    assert "budget" not in said, "which limits no mistake"
     assert Power.model_validate_json(power.model_dump_json()) == power
 
 

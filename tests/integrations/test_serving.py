@@ -604,3 +604,21 @@ def test_readiness_says_that_a_screen_is_idle_and_nothing_where_none_is(client, 
     assert answer.status_code == 200
     (note,) = answer.json()["notes"]
     assert note.startswith("the screen is idle: 150 calibration rows")
+
+
+def test_what_is_not_noticed_is_counted_for_everybody_and_told_to_who_reads_the_metrics(
+    client, linear_model, tmp_path, caplog
+):
+    """Without words nobody learns what to send unseen."""
+    few = Profile.fit(linear_model, benign_rows(LinearModel)[:150], risk=0.001)
+    keys = KeyStore(tmp_path / "keys.json")
+    token, watcher = keys.add(("hospital-a",)), keys.add(("operations",), scope="metrics")
+    with caplog.at_level(logging.WARNING, "medward"):
+        made = client(keys=keys, guard_parts={"profile": few})
+    assert "the screen is idle: 150 calibration rows" in caplog.text
+    for headers in ({}, {"X-API-Key": token}, {"X-API-Key": watcher[:-1] + "z"}, {"Authorization": "Basic x"}):
+        answer = made.get("/readyz", headers=headers)
+        assert (answer.status_code, answer.json()) == (200, {"status": "ok", "note_count": 1})
+    told = made.get("/readyz", headers={"Authorization": f"Bearer {watcher}"}).json()
+    assert (told["note_count"], len(told["notes"])) == (1, 1)
+    assert told["notes"][0].startswith("the screen is idle")

@@ -40,6 +40,7 @@ class Site:
         self.state.mkdir()
         keys = KeyStore(self.state / "keys.json")
         self.keys = {who: keys.add(who) for who in (TESTED, OTHER)}
+        self.watcher = keys.add(("operations",), scope="metrics")
 
     def serve(self, organisation="hospital-b", minutes=5, number=1):
         asked = CommissioningAsked(minutes=minutes, organisation=organisation, number=number) if minutes else None
@@ -90,12 +91,14 @@ def test_the_open_inference_protocol_marks_it_too(site):
 
 
 def test_ready_says_until_when_and_names_nobody(site):
+    watching = {"X-API-Key": site.watcher}
     with site.serve() as client:
-        notes = client.get("/readyz").json()["notes"]
+        assert "commissioning" not in client.get("/readyz").text
+        notes = client.get("/readyz", headers=watching).json()["notes"]
     assert [each for each in notes if each.startswith("commissioning until ") and "500 more at most" in each]
     assert "hospital" not in str(notes)
     with site.serve(minutes=0) as client:
-        assert "commissioning" not in client.get("/readyz").text
+        assert "commissioning" not in client.get("/readyz", headers=watching).text
 
 
 def test_a_client_that_asks_for_it_gets_none(site):
@@ -146,7 +149,7 @@ def test_a_restart_goes_on_and_an_end_outlives_it(site):
 
 
 def test_organisations_are_those_that_have_keys(site):
-    with pytest.raises(MedwardError, match="name one organisation; hospital-a, hospital-b have keys"):
+    with pytest.raises(MedwardError, match="name one organisation; hospital-a, hospital-b, operations have keys"):
         site.serve(organisation=None)
     with pytest.raises(MedwardError, match="no key begins with 'hospital-c'"):
         site.serve(organisation="hospital-c")

@@ -1,4 +1,4 @@
-"""What becomes of grey values on their way: compression, display curves, another scanner, other bits, inversion."""
+"""What becomes of grey values on their way: compression, display curves, a changed scanner, other bits, inversion."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ GREY_VALUES = (
         )
     ),
     Behaviour(
-        name="another scanner",
+        name="a mild change of scanner",
         group="scanner",
         visits=changed_by_chance(another_scanner, versions=_SCANNERS),
         forgiven=True,

@@ -1,6 +1,6 @@
-"""What a validation says of ordinary behaviour: which forgiven one the guard turns on, and where nobody can tell.
+"""What a validation says of ordinary behaviour: which forgiven one the guard acts upon, and where nobody can tell.
 
-Only the good end of an interval shows that a guard turns on a behaviour, and that end is corrected for how many
+Only the good end of an interval shows that a guard acts upon a behaviour, and that end is corrected for how many
 behaviours are looked at (Bonferroni). The bad end takes more accounts than a validation has time for, so a behaviour
 for which none was acted upon is INCONCLUSIVE, and no attack's row is judged by that: what bounds false alarms of
 independent visits is the e-process, and what was measured on many accounts stands in ``docs/ordinary.md``.
@@ -17,7 +17,7 @@ _NAMED = 3
 """Behaviours that a sentence names."""
 
 
-def turned_on(costs: Sequence[OrdinaryCost], bound: float) -> tuple[tuple[OrdinaryCost, float], ...]:
+def acted_upon(costs: Sequence[OrdinaryCost], bound: float) -> tuple[tuple[OrdinaryCost, float], ...]:
     """The forgiven behaviours of which more accounts than `bound` are acted upon for sure, worst first, and the least
     share that is.
     """
@@ -33,24 +33,25 @@ def ordinary_status(cost: OrdinaryCost, costs: Sequence[OrdinaryCost], bound: fl
     """The status of one of `costs`; NOT_APPLICABLE of what the policy is not meant to forgive."""
     if not cost.forgiven:
         return Status.NOT_APPLICABLE
-    if any(cost is each for each, _ in turned_on(costs, bound)):
+    if any(cost is each for each, _ in acted_upon(costs, bound)):
         return Status.BROKEN
     return Status.HELD if cost.acted.high <= bound else Status.INCONCLUSIVE
 
 
 def told_ordinary(costs: Sequence[OrdinaryCost], bound: float) -> str:
     """What came of it, in a line while a validation runs."""
-    return f"{len(turned_on(costs, bound))} of {sum(cost.forgiven for cost in costs)} forgiven ones turned on"
+    acted, forgiven = len(acted_upon(costs, bound)), sum(cost.forgiven for cost in costs)
+    return f"{acted} of {forgiven} that are meant to be forgiven were acted upon"
 
 
 def ordinary_harm(costs: Sequence[OrdinaryCost], bound: float) -> tuple[str, ...]:
-    """A sentence that names the behaviours that the guard turns on, the worst first; none where it turns on none."""
-    turned = turned_on(costs, bound)
-    if not turned:
+    """A sentence that names the behaviours that the guard acts upon, the worst first; none where it acts upon none."""
+    acted = acted_upon(costs, bound)
+    if not acted:
         return ()
-    named = ", ".join(f'"{cost.behaviour}" (at least {least:.1%} of accounts)' for cost, least in turned[:_NAMED])
-    more = f" and {len(turned) - _NAMED} more" if len(turned) > _NAMED else ""
+    named = ", ".join(f'"{cost.behaviour}" (at least {least:.1%} of accounts)' for cost, least in acted[:_NAMED])
+    more = f" and {len(acted) - _NAMED} more" if len(acted) > _NAMED else ""
     return (
-        f"The guard turns on ordinary behaviour that it is meant to forgive: {named}{more} are coarsened or withheld, "
+        f"The guard acts upon ordinary behaviour that it is meant to forgive: {named}{more} are coarsened or withheld, "
         f"the bound is {bound:.1%}.",
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from medward.attacks.extraction.budget_proposal import days_needed, propose_budget
 from medward.attacks.extraction.in_domain_cell import answers_text, days_text
 from medward.attacks.extraction.theft_curve import AnswersNeeded
-from medward.attacks.validation.traffic import DeclaredTraffic
+from medward.attacks.validation.traffic import DeclaredTraffic, unproposed_note
 from medward.guard.accounts.budget import PriceRequest, budgets_for, charge_accounts, most_answers
 from medward.guard.errors import MedwardError
 from medward.guard.policy import BudgetPolicy, Policy
@@ -71,12 +71,20 @@ def test_a_cap_that_ordinary_traffic_allows_is_proposed_in_all_and_one_that_it_d
     kept = propose_budget(needed(1200), LABELS, traffic(10, 4), days=30)
     assert (kept.keeps, kept.budget.total_bits, kept.budget.daily_bits, kept.budget.parents) == (True, 300, 10, 4)
     assert "and ever" in kept.to_toml()
+    assert kept.to_toml().startswith("# in policy.toml replace these keys of [budget]\n")
+    assert "an organisation gets 1,200 answers in 30 days at most\n" in kept.to_toml(), (
+        "of one price there is one number"
+    )
     lost = propose_budget(needed(1199), LABELS, traffic(10, 4), days=30)
     assert (lost.keeps, lost.budget.total_bits, lost.answers) == (False, 0, 1200)
     assert "No limit that this traffic allows" in lost.to_toml()
     coarse = propose_budget(needed(1200), ROUNDED, traffic(10, 4), days=30)
     assert not coarse.keeps, "who is told labels only gets several times as many"
     assert coarse.answers > 1200 * 6
+    said = coarse.to_toml()
+    assert "gets 1,200 answers with scores in 30 days at most" in said
+    assert f"or {coarse.answers:,.0f} as labels (1 bit each where scores take {ROUNDED[0][1]:.3g})" in said
+    assert "\ntotal_bits = 0  # no limit\n" in said
 
 
 def test_answers_without_a_price_are_not_limited():
@@ -151,3 +159,12 @@ def test_traffic_is_said_whole_or_not_at_all():
     for wrong in (0, -1, 2.5, True, np.inf, 10**7):
         with pytest.raises(MedwardError, match="whole number from 1 to 1000000"):
             DeclaredTraffic(answers=wrong, accounts=1)
+
+
+def test_traffic_that_brings_no_proposal_says_why():
+    left_out = unproposed_note(traffic(20, 3), ["pgd"], {"uap": "", "in-domain-soft": ""})
+    assert left_out == "no budget proposed: in-domain-soft was left out; run --attacks in-domain-soft"
+    unasked = unproposed_note(traffic(20, 3), ["pgd"], {})
+    assert unasked == "no budget proposed: no thief of ordinary cases was run; run --attacks in-domain-soft"
+    assert unproposed_note(traffic(20, 3), ["pgd", "in-domain-hard"], {}) == ""
+    assert unproposed_note(None, [], {"in-domain-soft": ""}) == ""
