@@ -16,6 +16,7 @@ from medward.attacks.base import AttackData
 from medward.guard.data.split import Split
 from medward.guard.models.base import is_report_model
 from medward.guard.policy import BudgetPolicy
+from medward.guard.profile import judged_batches
 from medward.guard.tasks.multilabel import unpacked_findings
 
 
@@ -64,8 +65,8 @@ def test_a_model_that_has_seen_its_rows_is_judged_as_the_model_itself(scene):
     own, remembered = (streams.sight(each, profile, traffic) for each in (scene.model, seen))
     for part, column in own.items():
         np.testing.assert_array_equal(column, remembered[part])
-    with pytest.raises(KeyError):
-        seen.prefill(coarse_images(1, 99))
+    fresh = coarse_images(2, 99)
+    np.testing.assert_array_equal(seen.prefill(fresh).features, judged_batches(scene.model, fresh)[0].features)
 
 
 def test_a_thief_of_noise_is_flagged_and_clients_are_not(scene, monkeypatch):

@@ -40,14 +40,22 @@ MOVED = "ada-steal, moved images alone"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenModel:
-    """A model that has seen every row already: it shows the features of known rows and writes nothing."""
+    """A model that has seen most rows already: it shows the features of known rows, asks `model` and writes nothing."""
 
     spec: ModelSpec
     features: Mapping[bytes, Array]
+    model: Any
 
     def prefill(self, inputs: Array) -> Prefill:
-        """The features of rows that are known."""
-        return Prefill(np.stack([self.features[row.tobytes()] for row in inputs]), ("",) * len(inputs))
+        """The features of rows that are known, and of others, marked ones say, what the model makes of them."""
+        known = [self.features.get(row.tobytes()) for row in inputs]
+        fresh = [i for i, each in enumerate(known) if each is None]
+        if fresh:
+            found = judged_batches(self.model, inputs[fresh])[0].features
+            assert found is not None
+            for i, each in zip(fresh, found, strict=True):
+                known[i] = each
+        return Prefill(np.stack(known), ("",) * len(inputs))
 
     def predict(self, inputs: Array) -> Outputs:
         """The same features, with empty texts."""
@@ -127,7 +135,8 @@ def remembered(scene: ReportScene, rows: Array) -> SeenModel:
     """The victim after one look at `rows`."""
     features = judged_batches(scene.model, rows)[0].features
     assert features is not None
-    model = SeenModel(spec=scene.spec, features={row.tobytes(): each for row, each in zip(rows, features, strict=True)})
+    seen = {row.tobytes(): each for row, each in zip(rows, features, strict=True)}
+    model = SeenModel(spec=scene.spec, features=seen, model=scene.model)
     assert is_report_model(model)
     return model
 
