@@ -277,6 +277,7 @@ def test_failing_residuals_take_nothing_away_from_the_others(make_guard, linear_
     class Broken:
         reference, radius, repeat_radius, fingerprint = linear_profile.fitted["residuals"].reference, 0, 0, "x"
         reference_strata = linear_profile.fitted["residuals"].reference_strata
+        places = linear_profile.fitted["residuals"].places
 
         def see(self, inputs, outputs):
             raise RuntimeError("no residuals today")
