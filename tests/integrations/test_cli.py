@@ -17,6 +17,7 @@ from medward.attacks.validation.record import Report
 from medward.guard.accounts.stores import SQLiteStore
 from medward.guard.audit.log import AuditLog, verify_log
 from medward.guard.bundle import folder as bundles
+from medward.guard.bundle.power_words import power_words
 from medward.integrations.cli import main
 from medward.integrations.serving import load_app
 
@@ -197,6 +198,7 @@ def test_a_site_gets_a_calibration_of_its_own_and_is_served_by_it(medward):
     assert out.splitlines()[0].startswith("clinic: 150 rows; 4 columns, values ")
     assert out.splitlines()[1:] == [
         f"clinic: calibrated on 150 benign rows, 90 of them as reference; the bundle's own has {shared}",
+        *power_words(made.card.sites["clinic"].power),
         "note: with fewer rows there are no more false alarms, but a thief is noticed later; add rows to "
         "notice it sooner",
         "note: site 'clinic': the screen is idle: 150 calibration rows leave 90 for comparison, and refusing a share "
@@ -235,7 +237,7 @@ def test_a_site_without_a_key_is_named_when_the_bundle_is_served(medward, caplog
     medward("keys", "add", "clinik/key", "--state", "state")
     with TestClient(load_app(Path("bundle"), state=Path("state"))):
         pass  # closes what it opened
-    assert "clinik" not in caplog.text
+    assert "begins with that name" not in caplog.text
 
 
 def test_keys_are_shown_once_listed_without_their_secret_and_revoked(medward):
