@@ -15,7 +15,7 @@ no answers to compare, and looks alone count.
 
 Of each input's digest `DIGEST_LETTERS` are kept, six bits each, in one text: more would not fit into the 4,000 bytes
 that a principal may take. A new input is so taken for a repeat with a chance of at most `REMEMBERED_INPUTS` / 2^18, one
-in 2,900, which lowers wealth and no more. An attacker who could compute digests would find such inputs at will; the key
+in 3,200, which lowers wealth and no more. An attacker who could compute digests would find such inputs at will; the key
 of digests, the salt of the state folder, is what keeps them from it.
 """
 
@@ -31,7 +31,7 @@ import numpy as np
 from medward.guard.statistics.strata import decided_classes
 from medward.guard.types import Array, Outputs
 
-REMEMBERED_INPUTS = 88
+REMEMBERED_INPUTS = 80
 FIRST_INPUTS = 2
 DIGEST_LETTERS = 3
 ALIKE = 0.1  # between the marks of two answers that are alike
