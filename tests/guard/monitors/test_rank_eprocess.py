@@ -49,12 +49,14 @@ def after(part, cells, state=None, start=1, stratum=0):
 @pytest.mark.parametrize("floor", [True, False])
 def test_a_quiet_past_does_not_make_ordinary_inputs_dear(floor, monkeypatch):
     """1,500 inputs of the less strange half, then ordinary ones; where a quiet past counts, all accounts pay."""
+
+    def without_floor(part, stratum, seen, above):
+        rows = part.sizes[stratum] + 1 + seen
+        urn = zip(part.ranks[stratum], above, part.limits[stratum], strict=True)
+        return [min((rank + each) / rows, limit) for rank, each, limit in urn]
+
     if not floor:
-        plain = lambda part, _, seen, above: [  # noqa: E731
-            min((rank + each) / (part.sizes[0] + 1 + seen), limit)
-            for rank, each, limit in zip(part.ranks[0], above, part.limits[0], strict=True)
-        ]
-        monkeypatch.setattr(RankEProcess, "chances", plain)
+        monkeypatch.setattr(RankEProcess, "chances", without_floor)
     rng = np.random.default_rng(0)
     part, reached = rank_bet(150), 0
     for _ in range(6):
