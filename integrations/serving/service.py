@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Header, HTTPException, Path, Security
+from fastapi import Depends, Header, HTTPException, Path, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
@@ -108,6 +108,14 @@ def _refuse_unavailable(answer: Answer) -> None:
         raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
 
 
+async def presented_token(
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
+    api_key: Annotated[str | None, Security(header)],
+) -> str | None:
+    """The key that a request presents, in either header."""
+    return credentials.credentials if credentials else api_key
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Turns a request's key into its principal: 401 without one, 403 for the wrong scope."""
@@ -115,13 +123,8 @@ class Caller:
     keys: KeyStore
     scope: Scope
 
-    async def __call__(
-        self,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-        api_key: Annotated[str | None, Security(header)],
-    ) -> Principal:
+    async def __call__(self, token: Annotated[str | None, Depends(presented_token)]) -> Principal:
         """Who asks."""
-        token = credentials.credentials if credentials else api_key
         key = self.keys.authenticate(token) if token else None
         if key is None:
             raise HTTPException(401, "send a valid key as Authorization: Bearer or X-API-Key", CHALLENGE)
@@ -137,14 +140,10 @@ class Holds:
     keys: KeyStore
     scope: Scope
 
-    async def __call__(
-        self,
-        credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-        api_key: Annotated[str | None, Security(header)],
-    ) -> bool:
+    async def __call__(self, token: Annotated[str | None, Depends(presented_token)]) -> bool:
         """Whether it does."""
         try:
-            await Caller(self.keys, self.scope)(credentials, api_key)
+            await Caller(self.keys, self.scope)(token)
         except (HTTPException, IntegrityError):
             return False
         return True
