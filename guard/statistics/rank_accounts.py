@@ -10,7 +10,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medward.guard.statistics.eprocess import CAP, DOWN
-from medward.guard.statistics.rank_eprocess import MOST_PAID, STAKES, RankEProcess, bettor_capital
+from medward.guard.statistics.rank_eprocess import (
+    FLAGGED,
+    MISTAKEN,
+    MOST_MISTAKEN,
+    MOST_PAID,
+    PAID_THEREAFTER,
+    STAKES,
+    RankEProcess,
+    bettor_capital,
+)
 from medward.guard.types import Array, Ints
 
 
@@ -46,7 +55,9 @@ class RankAccounts:
         counted, won = np.divmod(cells, self.part.cells.base)
         bet = places < self.depths[strata][:, None]
         chance = np.where(bet, self._chances(strata, 2.0**places), 0.5)[:, :, None]
-        stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * chance / np.maximum(1 - chance, 1e-9))
+        flagged = self.wealth @ bettor_capital(depth) >= FLAGGED
+        paid = np.where(flagged, PAID_THEREAFTER, MOST_PAID)[:, None, None]
+        stakes = np.minimum(np.array(STAKES), (paid - 1) * chance / np.maximum(1 - chance, 1e-9))
         factors = 1 - stakes + stakes / chance * (places >= won[:, None])[:, :, None]
         factors = np.where(bet[:, :, None], factors, 1.0).reshape(self.accounts, -1)
         after = np.minimum(factors * (self.wealth + 1 / (self.n * (self.n + 1))) * DOWN, CAP)
@@ -58,6 +69,12 @@ class RankAccounts:
 
     def _chances(self, strata: Ints, ranks: Array) -> Array:
         """`RankEProcess.chances` ``(accounts, J)``."""
+        share = mistaken_shares(np.array(self.part.sizes), self.seen, strata)[:, None]
+        found = self._chances_without(strata, ranks)
+        return (1 - share) * found + share
+
+    def _chances_without(self, strata: Ints, ranks: Array) -> Array:
+        """The same while the model mistakes no class for another."""
         limits = self.limits[strata]
         if self.part.contamination:
             return np.asarray((1 - self.part.contamination) * limits + self.part.contamination)
@@ -65,3 +82,14 @@ class RankAccounts:
         rows = np.array(self.part.sizes)[strata][:, None] + 1
         urn = (ranks + self.above[everyone, strata]) / (rows + self.seen[everyone, strata][:, None])
         return np.asarray(np.minimum(np.maximum(urn, ranks / rows), limits))
+
+
+def mistaken_shares(sizes: Ints, seen: Array, strata: Ints) -> Array:
+    """`mistaken_share` ``(accounts,)`` of the next inputs, which are of ``strata (accounts,)``."""
+    everyone = np.arange(len(strata))
+    own, rows = seen[everyone, strata][:, None] + 1, sizes[strata][:, None]
+    usual = own * sizes / np.maximum(rows, 1)
+    beyond = np.maximum(0, seen - usual - 2 * np.sqrt(usual))
+    beyond[everyone, strata] = 0
+    share = np.minimum(MOST_MISTAKEN, MISTAKEN * beyond.sum(axis=1) / own[:, 0])
+    return np.where(rows[:, 0] > 0, share, 0.0)

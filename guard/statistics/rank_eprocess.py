@@ -35,9 +35,15 @@ teach an account that such images are usual.
 With `contamination` eps a share eps of an account's queries may be anything (Huber 1965). Ranks of the past then say
 nothing, and the bet is made at (1 - eps) b_m + eps.
 
-One input multiplies wealth by at most `MOST_PAID`, however strange, so that a few strange inputs, test phantoms say, do
-not bring an account to the strictest rung. Stakes are lowered to that where p is small, which hardly delays a diluted
-thief: what it loses between its hits shrinks as well.
+Rows of another class that the model takes for a stratum's are strange there though they are benign, and a specialist
+has more of them than the calibration rows: its account asks about another stratum more often than they do. To each
+input of another stratum beyond what is usual `MISTAKEN` may be such mistakes, so that share of the next inputs, at most
+`MOST_MISTAKEN`, may be anything, and the chance is raised by it. Who fills an account with one class to hide elsewhere
+is noticed later, and not never. The share is a function of the past, and more than the chance is valid too.
+
+One input multiplies wealth by at most `MOST_PAID`, however strange, and from `FLAGGED` on by `PAID_THEREAFTER`, so that
+a few strange inputs, test phantoms say, do not bring an account to the strictest rung. Stakes are lowered to that where
+p is small, which hardly delays a diluted thief: what it loses between its hits shrinks as well.
 
 Reference: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2nd ed. 2022, ch. 8 (conformal test
 martingales), and its Mondrian taxonomy for strata; Polya's urn for the ranks; Wilks 1941 for the limits; Ville 1939.
@@ -47,7 +53,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import mul
@@ -68,6 +74,10 @@ from medward.guard.types import Array
 
 STAKES = (0.02, 0.08, 0.3)
 MOST_PAID = 7.5
+FLAGGED = 1000.0  # of wealth: from here on an account is flagged at a false alarm of 0.001
+PAID_THEREAFTER = 3.0
+MISTAKEN = 0.25  # rows of a class that the model takes for another class, to one that it takes for its own
+MOST_MISTAKEN = 0.5
 DEEPEST = 0.25  # of the calibration rows of a stratum: the largest share that is bet on
 _BISECTIONS = 50
 _NEVER = 1e-9  # so that a chance of 1 divides
@@ -155,9 +165,29 @@ def _tolerance_limit(n: int, rank: int, risk: float) -> float:
     return high
 
 
-def rank_factors(chances: Sequence[float], won: int) -> list[float]:
-    """What each bettor's wealth is multiplied by ``(J B,)``, at ``chances (J,)``: from place `won` on ranks are won."""
-    mosts = [(MOST_PAID - 1) * chance / (never if (never := 1 - chance) > _NEVER else _NEVER) for chance in chances]
+def mistaken_share(sizes: Sequence[int], seen: Sequence[int], stratum: int) -> float:
+    """The share of an account's inputs of `stratum` that other classes may have by the model's mistakes.
+
+    It follows from the calibration rows and the account's inputs of each stratum, ``sizes, seen (S,)``; 0 while the
+    account asks about no other stratum much more often than the calibration rows do (by two standard deviations).
+    """
+    own, rows = seen[stratum] + 1, sizes[stratum]
+    if not rows:
+        return 0.0
+    beyond = 0.0
+    for other, (size, asked) in enumerate(zip(sizes, seen, strict=True)):
+        usual = own * size / rows
+        if other != stratum and asked > usual:
+            beyond += max(0.0, asked - usual - 2 * math.sqrt(usual))
+    return min(MOST_MISTAKEN, MISTAKEN * beyond / own)
+
+
+def rank_factors(chances: Sequence[float], won: int, paid: float = MOST_PAID) -> list[float]:
+    """What each bettor's wealth is multiplied by ``(J B,)``, at ``chances (J,)``: from place `won` on ranks are won.
+
+    It is at most `paid`.
+    """
+    mosts = [(paid - 1) * chance / (never if (never := 1 - chance) > _NEVER else _NEVER) for chance in chances]
     factors = [1 - (stake if stake < most else most) for most in mosts for stake in STAKES]
     for place in range(won, len(chances)):
         most, pay = mosts[place], 1 / chances[place]
@@ -193,14 +223,24 @@ class RankEProcess:
         object.__setattr__(self, "ranks", tuple(map(ranks_within, self.sizes)))
         object.__setattr__(self, "cells", RankCells(max(map(len, self.ranks))))
 
-    def chances(self, stratum: int, seen: int, above: Sequence[int]) -> list[float]:
-        """How likely the next input is above each rank ``(J,)``, after `seen` of its stratum, ``above`` of them."""
+    def chances(self, stratum: int, counts: Mapping[str, Sequence[int]]) -> list[float]:
+        """How likely the next input, of `stratum`, is above each rank ``(J,)`` after the `counts` of a state."""
         limits = self.limits[stratum]
         if self.contamination:
-            return [drifted_level(limit, self.contamination, 1.0) for limit in limits]
-        rows = self.sizes[stratum] + 1
-        urn = zip(self.ranks[stratum], above, limits, strict=True)
-        return [min(max((rank + each) / (rows + seen), rank / rows), limit) for rank, each, limit in urn]
+            found = [drifted_level(limit, self.contamination, 1.0) for limit in limits]
+        else:
+            rows, (seen, *above) = self.sizes[stratum] + 1, self._counted(counts, stratum)
+            urn = zip(self.ranks[stratum], above, limits, strict=True)
+            found = [min(max((rank + each) / (rows + seen), rank / rows), limit) for rank, each, limit in urn]
+        if len(self.sizes) > 1:
+            asked = [counts[key][0] if (key := str(each)) in counts else 0 for each in range(len(self.sizes))]
+            if share := mistaken_share(self.sizes, asked, stratum):
+                return [drifted_level(chance, share, 1.0) for chance in found]
+        return found
+
+    def _counted(self, counts: Mapping[str, Sequence[int]], stratum: int) -> Sequence[int]:
+        """The inputs of `stratum`, and how many of them were above each rank ``(1 + J,)``."""
+        return counts.get(str(stratum)) or [0] * (1 + len(self.ranks[stratum]))
 
     def start(self) -> RankState:
         """An account that has asked nothing."""
@@ -208,15 +248,16 @@ class RankEProcess:
 
     def step(self, state: RankState, n: int, value: float, stratum: int = 0) -> RankState:
         """Bet on query number `n`, an input of `stratum` and cell `value`, then count it."""
-        key, depth = str(stratum), self.cells.depth
+        counts, depth, before = state["counts"], self.cells.depth, unpacked_wealth(state["wealth"])
         won, counted = self.cells.decode(int(value))
-        seen, *above = state["counts"].get(key) or [0] * (1 + len(self.ranks[stratum]))
-        factors = rank_factors(self.chances(stratum, seen, above), won)
+        flagged = sum(map(mul, before, bettor_capital(depth))) >= FLAGGED
+        factors = rank_factors(self.chances(stratum, counts), won, PAID_THEREAFTER if flagged else MOST_PAID)
         factors += [1.0] * (depth * len(STAKES) - len(factors))
-        wealth = late_start_wealth(unpacked_wealth(state["wealth"]), n, factors)
-        counts = state["counts"]
+        wealth = late_start_wealth(before, n, factors)
         if counted <= depth:
-            counts = {**counts, key: [seen + 1, *(each + (place >= counted) for place, each in enumerate(above))]}
+            seen, *above = self._counted(counts, stratum)
+            now = [seen + 1, *(each + (place >= counted) for place, each in enumerate(above))]
+            counts = {**counts, str(stratum): now}
         return RankState(wealth=packed_wealth(wealth), counts=counts)
 
     def log_e(self, state: RankState) -> float:

@@ -2,8 +2,8 @@
 
 Every behaviour of `medward.attacks.validation.ordinary` goes through the deployed monitors at the default policy, over
 several draws of calibration and traffic. What it costs to forgive shows in the thieves of the same run: queries until
-one who asks photographs, or rows of independent normals, is at 1e-3, all of them or one in ten. All figures are of sets
-that this project has tuned on.
+one who asks photographs, or rows of independent normals, is at 1e-3, all of them or one in ten. `UNOPENED` was first
+looked at when these figures were printed; this project has tuned on all other sets.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ from medward.guard.profile import Profile
 CLAIMS = ("ordinary_accounts_withheld",)
 POLICY = Policy(on_error="withhold")
 SUBJECTS = (*watched.TASKS, "blood", *table_subjects.TABLES)
+UNOPENED = ("digits",)
 BLOOD_ROWS = 1000
 DRAWS = int(os.environ.get("MEDWARD_ORDINARY_DRAWS", "15"))
 SETTINGS = VisitSettings(accounts=20, queries=150, rounds=20, rows=300)
 GROUPS = ("loops", "retries", "specialists", "overlays", "resampling")
-FIRST_PHANTOMS = "5 phantoms, then patients"
+FIRST_PHANTOMS, NO_MARKER = "5 phantoms, then patients", "line of text"
 MOST = 0.01
 ALPHA, THIEVES, PATIENCE, POOL = 1e-3, 2, 1500, 1000  # thieves of each share and draw
 SHARES = (1.0, 0.1)
@@ -57,7 +58,7 @@ def measure() -> Iterator[Claim]:
         (subject, name): row
         for subject, found in subjects.items()
         for name, row in found["behaviours"].items()
-        if row["group"] in GROUPS or name == FIRST_PHANTOMS
+        if (row["group"] in GROUPS and name != NO_MARKER) or name == FIRST_PHANTOMS
     }
     worst = max(held, key=lambda each: held[each]["withheld"] / held[each]["n"])
     share = held[worst]["withheld"] / held[worst]["n"]
@@ -66,7 +67,7 @@ def measure() -> Iterator[Claim]:
         value=share,
         interval=clopper_pearson(held[worst]["withheld"], held[worst]["n"]),
         target="<= 0.01 of the accounts ever withheld, for every behaviour of "
-        f"{', '.join(GROUPS)} and for phantoms first, on every set",
+        f"{', '.join(GROUPS)} but a {NO_MARKER}, and for phantoms first, on every set",
         met=share <= MOST,
         n=held[worst]["n"],
         seed=0,
@@ -75,6 +76,7 @@ def measure() -> Iterator[Claim]:
             "beyond_target": sorted(
                 f"{subject}: {name}" for (subject, name), row in held.items() if row["withheld"] > MOST * row["n"]
             ),
+            "unopened": UNOPENED,
             "subjects": subjects,
             "remedies": {each.name: each.remedy for each in BEHAVIOURS if not each.forgiven},
             "draws": DRAWS,

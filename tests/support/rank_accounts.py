@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from medward.guard.monitors.repeats import REMEMBERED_INPUTS
+from medward.guard.statistics.rank_accounts import mistaken_shares
 from medward.guard.statistics.rank_eprocess import (
+    FLAGGED,
     MOST_PAID,
+    PAID_THEREAFTER,
     STAKES,
     RankEProcess,
     bettor_capital,
@@ -55,8 +58,11 @@ def largest_wealth(
         rows = (np.array(sizes)[own] + 1)[:, None]
         urn = (ranks + above[everyone, own] - short) / (rows + seen[everyone, own][:, None])
         chance = np.maximum(urn, (ranks - short) / rows)
-        chance = np.maximum(np.minimum(chance, limits[own]), 1e-9)[:, :, None]
-        stakes = np.minimum(np.array(STAKES), (MOST_PAID - 1) * chance / np.maximum(1 - chance, 1e-9))
+        share = mistaken_shares(np.array(sizes), seen, own)[:, None]
+        chance = (1 - share) * np.maximum(np.minimum(chance, limits[own]), 1e-9) + share
+        chance = chance[:, :, None]
+        most_paid = np.where(wealth.reshape(accounts, -1) @ capital >= FLAGGED, PAID_THEREAFTER, MOST_PAID)
+        stakes = np.minimum(np.array(STAKES), (most_paid[:, None, None] - 1) * chance / np.maximum(1 - chance, 1e-9))
         factors = 1 - stakes + paid * stakes / chance * won[:, :, None]
         factors[np.isnan(mine)] = 1.0
         wealth = factors * (wealth + 1 / (n * (n + 1)))

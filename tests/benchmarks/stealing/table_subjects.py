@@ -6,7 +6,7 @@ import csv
 from functools import cache
 
 import numpy as np
-from sklearn.datasets import load_breast_cancer
+from sklearn.datasets import load_breast_cancer, load_digits
 
 from medward.attacks.benchmarks.base import BenchmarkTask, data_root, first_seen, stratified_partition
 from medward.attacks.benchmarks.victims import classifier_spec, train_victim
@@ -15,7 +15,7 @@ from medward.guard.models import wrap
 from medward.guard.models.base import Model
 from medward.guard.profile import Profile
 
-TABLES = ("wdbc", "fetal-ctg")
+TABLES = ("wdbc", "fetal-ctg", "digits")
 SHARES = {"train": 0.3, "unseen": 0.7}
 CALIBRATION = 0.6  # of the rows that the victim never saw
 
@@ -23,7 +23,7 @@ CALIBRATION = 0.6  # of the rows that the victim never saw
 @cache
 def victim(name: str) -> tuple[Model, BenchmarkTask]:
     """A wrapped multilayer perceptron and its task, whose split "unseen" it never saw."""
-    rows, classes, source = _wdbc() if name == "wdbc" else _fetal_ctg()
+    rows, classes, source = _LOADED[name]()
     (kept,), duplicates = first_seen(rows)
     sizes = {each: round(share * len(kept)) for each, share in SHARES.items()}
     task = BenchmarkTask(
@@ -66,3 +66,12 @@ def _fetal_ctg() -> tuple[Split, tuple[str, ...], str]:
         values = np.array(list(csv.reader(file))[1:], np.float32)
     rows = Split(values[:, :-1], values[:, -1].astype(np.int64) - 1)
     return rows, ("normal", "suspect", "pathological"), "UCI cardiotocography (Ayres-de-Campos et al. 2000), CC BY 4.0"
+
+
+def _digits() -> tuple[Split, tuple[str, ...], str]:
+    bunch = load_digits()
+    rows = Split(bunch.data.astype(np.float32), bunch.target.astype(np.int64))
+    return rows, tuple(map(str, bunch.target_names)), "Optical digits as shipped in scikit-learn, CC BY 4.0"
+
+
+_LOADED = dict(zip(TABLES, (_wdbc, _fetal_ctg, _digits), strict=True))
