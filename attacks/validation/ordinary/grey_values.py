@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from medward.attacks.validation.ordinary.behaviour import Behaviour, Traffic, changed_alike, changed_by_chance
 from medward.guard.types import Array
 
-_QUALITIES = (95, 75, 50)
+_FINE, _COARSE = (95, 75), 50  # qualities of JPEG
 _GAMMA, _BRIGHTER = 1.15, 0.06
 _SCANNERS = 3
 """Different scanners, of which an account has one."""
@@ -91,7 +91,7 @@ GREY_VALUES = (
             flat=True,
         )
         for name, group, change in (
-            *((f"JPEG {quality}", "compression", partial(jpeg_compressed, quality)) for quality in _QUALITIES),
+            *((f"JPEG {quality}", "compression", partial(jpeg_compressed, quality)) for quality in _FINE),
             (f"gamma {_GAMMA:g}", "grey curve", partial(gamma_curve, _GAMMA)),
             (f"{_BRIGHTER:.0%} brighter", "grey curve", partial(made_brighter, _BRIGHTER)),
             (f"{_BITS}-bit export, rounded", "bits", partial(fewer_bits, _BITS)),
@@ -116,6 +116,12 @@ GREY_VALUES = (
             flat=True,
         )
         for name, group, change, remedy in (
+            (
+                f"JPEG {_COARSE}",
+                "compression",
+                partial(jpeg_compressed, _COARSE),
+                "Send images as they were exported, or calibrate your own (`medward calibrate --site`).",
+            ),
             (
                 f"{_BITS}-bit export, read as 16",
                 "bits",

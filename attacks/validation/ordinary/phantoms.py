@@ -67,12 +67,16 @@ def _pattern(number: int, x: Array, y: Array, rng: np.random.Generator) -> Array
     return np.asarray(patterns[number % len(patterns)], np.float64)
 
 
-def _mixed(share: float, *, forgiven: bool, remedy: str = "") -> Behaviour:
+def _mixed(share: float) -> Behaviour:
     def make(traffic: Traffic, rng: np.random.Generator, settings: VisitSettings) -> Visits:
         return phantoms_among(share, traffic, rng, settings)
 
     return Behaviour(
-        name=f"phantoms among patients, {share:.0%}", group="phantoms", visits=make, forgiven=forgiven, remedy=remedy
+        name=f"phantoms among patients, {share:.0%}",
+        group="phantoms",
+        visits=make,
+        forgiven=False,
+        remedy="Send phantoms and control samples from a key of their own.",
     )
 
 
@@ -84,6 +88,5 @@ PHANTOMS = (
         forgiven=False,
         remedy="Send phantoms while the organisation is commissioned (`medward serve --commission`).",
     ),
-    _mixed(0.02, forgiven=True),
-    _mixed(0.1, forgiven=False, remedy="Send phantoms and control samples from a key of their own."),
+    *map(_mixed, (0.02, 0.1)),
 )

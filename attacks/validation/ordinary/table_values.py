@@ -42,8 +42,12 @@ def measured_columns(table: Array) -> Ints:
     return found if len(found) else np.arange(len(counts))
 
 
+_MEAN = (
+    "Declare the column as one that may be missing and calibrate with such rows: where columns depend on one another, "
+    "a mean in one contradicts the others."
+)
 _MISSING = (
-    "Fill a missing value as the training data did (its mean), or declare the column as one that may be missing; "
+    "Declare the column as one that may be missing, or fill a missing value as the calibration data do; "
     "`medward serve --commission` says what is odd."
 )
 _UNITS = "Send every column in the unit that calibrated the guard; `medward serve --commission` says what is odd."
@@ -52,7 +56,8 @@ TABLE_VALUES = (
         name="one value missing, its mean sent",
         group="missing",
         visits=changed_by_chance(partial(missing_as, None), versions=1),
-        forgiven=True,
+        forgiven=False,
+        remedy=_MEAN,
         modalities=("tabular",),
     ),
     *(
