@@ -153,7 +153,7 @@ def screening(seed: int) -> Screening:
     risks = np.sort(found.risk(calibration.inputs))
     ill = np.sort(found.risk(calibration.inputs)[calibration.labels == 1])
     last = int(np.searchsorted(risks, ill[int((1 - SENSITIVITY) * len(ill))]))  # the last row that must be found
-    return replace(found, task=replace(found.task, threshold=float(risks[last - 1 : last + 1].mean())))
+    return replace(found, threshold=float(risks[last - 1 : last + 1].mean()))
 
 
 def served(guard: Guard, rows: Array, account: str, threshold: float) -> tuple[Ints, Ints, tuple[Level, ...]]:

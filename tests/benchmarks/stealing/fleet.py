@@ -28,6 +28,7 @@ from medward.guard.monitors.shared_perturbation import (
     epoch_risk,
 )
 from medward.guard.monitors.shared_perturbation import CODES as KNOWN
+from medward.guard.monitors.sketch import AROUND, MARKED_SHARE, MOST_LEFT_OUT, STANDS_OUT
 from medward.guard.monitors.strangeness import RankBet
 from medward.guard.statistics.binomial import tolerance_rank
 from medward.guard.statistics.conformal import rank_within, split_risk
@@ -194,9 +195,12 @@ class _Watched:
     used: np.ndarray = field(init=False)
     last: np.ndarray = field(init=False)
     first: np.ndarray = field(init=False)
+    near: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
         width = self.part.reference.shape[1]
+        places = np.zeros((0, 2)) if self.part.places is None else self.part.places
+        self.near = np.abs(places[:, None] - places).max(axis=2, initial=0) <= AROUND
         self.means = np.zeros((self.accounts, 2, width), np.float32)
         self.directions = np.zeros_like(self.means)
         self.cuts = np.full((self.accounts, self.part.count, len(self.part.levels)), np.inf)
@@ -207,7 +211,7 @@ class _Watched:
 
     def step(self, vectors: np.ndarray, codes: np.ndarray | None, stratum: np.ndarray) -> np.ndarray:
         if self.n and (self.n < EPOCH or self.n % EPOCH == 0):
-            self.directions = _unit(self.means)
+            self.directions = _unit(self._unmarked())
             self.cuts = self._cuts(epoch=self.n - 1 if self.n < EPOCH else EPOCH - 2 + self.n // EPOCH)
         change = vectors if codes is None else self._change(vectors, codes)
         score = self._scores(change)
@@ -226,10 +230,17 @@ class _Watched:
         return np.asarray(np.maximum(along[0], np.abs(along[1])))
 
     def _learn(self, change: np.ndarray) -> None:
-        side = np.where(np.einsum("ak,ak->a", change, self.means[:, 1]) < 0, -1, 1).astype(np.float32)[:, None]
+        side = np.where(np.einsum("ak,ak->a", change, self.directions[:, 1]) < 0, -1, 1).astype(np.float32)[:, None]
         rates = np.array([[1 / self.n], [max(1 / self.n, RECENT)]], np.float32)
         turned = np.stack([change, side * change], axis=1)
         self.means = (self.means + rates * (turned - self.means)).astype(np.float16).astype(np.float32)
+
+    def _unmarked(self) -> np.ndarray:
+        """`guard.monitors.sketch.without_markings` of all accounts."""
+        if self.part.places is None or not len(self.part.places):
+            return self.means
+        first, second = _marked(self.means[:, 0], self.near), _marked(self.means[:, 1], self.near)
+        return np.where(np.stack([first, first | second], axis=1), np.float32(0), self.means)
 
     def _cuts(self, epoch: int) -> np.ndarray:
         n, levels = len(self.part.reference), self.part.levels
@@ -304,6 +315,18 @@ class _Repeats:
         self.rows[:, self.n % REMEMBERED_INPUTS] = rows
         self.n += 1
         return exact, near
+
+
+def _marked(means: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """`guard.monitors.sketch.marked_places` of ``means (accounts, k)``; ``near (k, k)`` says what lies around what."""
+    size = np.abs(means)
+    accounts, width = size.shape
+    largest = np.argsort(-size, axis=1)[:, : int(MARKED_SHARE * width)]
+    marks = np.take_along_axis(size, largest, axis=1) > STANDS_OUT * np.median(size, axis=1, keepdims=True)
+    gone = np.logical_or.accumulate(near[largest], axis=1)
+    last = (marks & (gone.sum(axis=2) <= MOST_LEFT_OUT * width)).sum(axis=1)
+    found = np.take_along_axis(gone, np.maximum(last - 1, 0)[:, None, None], axis=1)[:, 0]
+    return np.where((last > 0)[:, None], found, np.zeros((accounts, width), bool))
 
 
 def _unit(means: np.ndarray) -> np.ndarray:
