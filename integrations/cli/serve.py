@@ -36,6 +36,10 @@ def serve_command(
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="a web page's origin that may ask from a browser, as https://viewer.example; several times"),
+    ] = None,
     commission: Annotated[
         int | None,
         typer.Option(
@@ -72,6 +76,7 @@ def serve_command(
             certificate=certificate,
             private_key=private_key,
             commissioning=_asked(commission, commission_for, commission_number),
+            origins=allow_origin or (),
         )
 
 

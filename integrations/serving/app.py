@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.serving import health, inference_protocol, predict, problems
+from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits, Pool
@@ -29,12 +32,14 @@ def create_app(
     limits: Limits | None = None,
     resize: bool = False,
     version: str = "1",
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
-    size in; see `guard.intake.decode`. `version` names the bundle. The guard's store is closed when the app shuts down.
+    size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). The guard's
+    store is closed when the app shuts down.
     """
     limits = limits or Limits()
     pool = Pool(limits.workers, limits.queue)
@@ -63,9 +68,10 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
-    app.include_router(health.health_router(service, keys, everybody if keys is None else Holds(keys, "metrics")))
+    reachable = health.readiness_probe(service, keys)
+    app.include_router(health.health_router(service, reachable, everybody if keys is None else Holds(keys, "metrics")))
     app.include_router(predict.predict_router(service, asking, resize=resize))
-    app.include_router(inference_protocol.inference_router(service, asking))
+    app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
 
     @app.get(
         "/metrics",
@@ -85,5 +91,8 @@ def create_app(
         return JSONResponse(app.openapi())
 
     problems.install_handlers(app)
+    app.add_middleware(GZipMiddleware, compresslevel=1)  # of answers, for clients that accept it
     app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics)
+    if origins:
+        app.add_middleware(CORSMiddleware, **cross_origin_settings(origins))
     return app

@@ -20,6 +20,8 @@ from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.service import Service, model_name
 
+Reachable = Callable[[], Awaitable[tuple[str, ...]]]
+"""Tells what is not protected, or raises `UnavailableError` while the server cannot answer."""
 SECONDS_KEPT = 1.0  # seconds that a finding serves other probes: they carry no keys, and must not wear out the disk
 
 
@@ -75,7 +77,18 @@ class ReadinessProbe:
         return found
 
 
-def health_router(service: Service, keys: KeyStore | None, trusted: Callable[..., Awaitable[bool]]) -> APIRouter:
+def readiness_probe(service: Service, keys: KeyStore | None) -> Reachable:
+    """The one probe of a server, for all routes that tell whether it is ready."""
+
+    def check() -> tuple[str, ...]:
+        if keys is not None:
+            keys.list()
+        return service.guard.check_ready()
+
+    return ReadinessProbe(check)
+
+
+def health_router(service: Service, reachable: Reachable, trusted: Callable[..., Awaitable[bool]]) -> APIRouter:
     """Liveness asks nothing of anybody; readiness writes to the store and the log's disk, and reads the keys.
 
     It says its notes in words to who is `trusted` with them, a dependency that refuses nobody; to others their number.
@@ -83,13 +96,6 @@ def health_router(service: Service, keys: KeyStore | None, trusted: Callable[...
     """
     routes, told = APIRouter(), Depends(trusted)
     path_name, notes = model_name(service.guard.model.spec), service.guard.notes
-
-    def check() -> tuple[str, ...]:
-        if keys is not None:
-            keys.list()
-        return service.guard.check_ready()
-
-    reachable = ReadinessProbe(check)
 
     @routes.get("/healthz", summary="Alive")
     async def alive() -> Health:

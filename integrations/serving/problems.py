@@ -2,7 +2,7 @@
 
 Reference: RFC 9457, sec. 3. ``type`` is always about:blank, so ``title`` is the status phrase and
 ``detail`` says what to change. ``instance`` ends in the request id that the log line of the same failure
-carries.
+carries. ``error`` repeats ``detail`` for clients of the inference protocols, who read errors there; the RFC allows it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ UNANSWERABLE = "the model could not answer this input"
 UNAVAILABLE = "a part the guard depends on does not answer; no prediction left"
 _SCHEMA = {
     "type": "object",
-    "required": ["type", "title", "status", "detail", "instance"],
+    "required": ["type", "title", "status", "detail", "instance", "error"],
     "additionalProperties": False,
     "properties": {
         "type": {"type": "string"},
@@ -35,6 +35,7 @@ _SCHEMA = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string"},
+        "error": {"type": "string"},
     },
 }
 
@@ -55,6 +56,7 @@ def problem_content(request: Request, status: int, detail: str) -> dict[str, Any
         "status": status,
         "detail": detail,
         "instance": f"{quote(request.scope['path'])}#{request.state.request_id}",
+        "error": detail,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.connections import Connection
+from medward.integrations.serving.cross_origin import checked_origins
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.store import open_store
@@ -38,6 +40,7 @@ def load_app(
     allow_code: bool = False,
     expect: str | None = None,
     commissioning: CommissioningAsked | None = None,
+    origins: Sequence[str] = (),
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
@@ -62,7 +65,9 @@ def load_app(
         begun = commissioning.begin(guard.store, guard.audit, served, guard.clock)
         guard = replace(guard, commissioning=begun)
     version = loaded.digest[:12]
-    return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)
+    return create_app(
+        guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version, origins=origins
+    )
 
 
 def serve_bundle(
@@ -80,14 +85,15 @@ def serve_bundle(
     certificate: Path | None = None,
     private_key: Path | None = None,
     commissioning: CommissioningAsked | None = None,
+    origins: Sequence[str] = (),
 ) -> None:
     """Serve until interrupted; requests under way are finished first.
 
     Put a reverse proxy in front on a network of strangers: this server bounds what one request and all
     connections together cost, but not what one address may take of them, and a key's holder can keep every
     slot busy.
-    `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
-    others could reach.
+    `certificate` and `private_key` (PEM) switch TLS on. Web pages of `origins` may ask (CORS).
+    Raises `MedwardError` for an anonymous server that others could reach.
     """
     if anonymous and host not in LOOPBACK:
         raise MedwardError(f"host {host}: a server without keys must stay on 127.0.0.1; add keys to open it")
@@ -101,7 +107,7 @@ def serve_bundle(
             raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
     elif host not in LOOPBACK:
         _log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
-    limits = limits or Limits()
+    limits, origins = limits or Limits(), checked_origins(origins)
     _check_free(host, port)
     app = load_app(
         bundle,
@@ -113,6 +119,7 @@ def serve_bundle(
         allow_code=allow_code,
         expect=expect,
         commissioning=commissioning,
+        origins=origins,
     )
     uvicorn.run(
         app,

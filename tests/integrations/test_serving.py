@@ -33,7 +33,8 @@ def assert_problem(response, status):
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body = response.json()
-    assert set(body) == {"type", "title", "status", "detail", "instance"}
+    assert set(body) == {"type", "title", "status", "detail", "instance", "error"}
+    assert body["error"] == body["detail"]
     assert body["status"] == status
     assert body["instance"].endswith("#" + response.headers["x-request-id"])
     return body["detail"]
@@ -185,7 +186,7 @@ def test_errors_of_the_router_are_problems_too(client):
     assert_problem(made.post("/v1/predict"), 415)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "zstd", "GZIP", "identity, gzip", "x"])
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "identity, gzip", "x"])
 @pytest.mark.parametrize(
     ("route", "kind"),
     [
@@ -194,12 +195,12 @@ def test_errors_of_the_router_are_problems_too(client):
         ("/v2/models/linear/infer", "application/json"),
     ],
 )
-def test_a_compressed_body_is_an_unsupported_media_type_whatever_it_holds(client, encoding, route, kind):
+def test_a_body_compressed_otherwise_is_an_unsupported_media_type_whatever_it_holds(client, encoding, route, kind):
     headers = {"Content-Type": kind, "Content-Encoding": encoding}
     made = client()
     response = made.post(route, content=gzip.compress(b'{"inputs": [[0, 0, 0]]}'), headers=headers)
     assert "Content-Encoding" in assert_problem(response, 415)
-    assert response.headers["accept-encoding"] == "identity"
+    assert response.headers["accept-encoding"] == "gzip, deflate, identity"
     plain = made.post("/v1/predict", json={"inputs": ROWS}, headers={"Content-Encoding": "identity"})
     assert plain.status_code == 200
 
