@@ -14,7 +14,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
-from medward.integrations.serving import health, inference_protocol, predict, problems
+from medward.integrations.serving import health, inference_protocol, kserve_v1, predict, problems
 from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
@@ -71,6 +71,7 @@ def create_app(
     reachable = health.readiness_probe(service, keys)
     app.include_router(health.health_router(service, reachable, everybody if keys is None else Holds(keys, "metrics")))
     app.include_router(predict.predict_router(service, asking, resize=resize))
+    app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
 
     @app.get(

@@ -21,12 +21,13 @@ from medward.integrations.serving.metrics import Metrics
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.text.known import KnownIdentifiers
 
+LONGEST_STUDY = 128  # characters; a UID has 64
 bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
 Study = Annotated[
     str,
     Header(
         alias="Medward-Study",
-        max_length=128,
+        max_length=LONGEST_STUDY,
         description="What all images of the request belong to, as a StudyInstanceUID: slices of one study look alike.",
     ),
 ]
