@@ -196,7 +196,7 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
     @routes.post(
         "/models/{name}/infer",
         summary="Classify one tensor",
-        responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+        responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": {"application/json": body}}},
     )
     async def infer(
@@ -216,9 +216,9 @@ def inference_router(service: Service, caller: Callable[..., Awaitable[Principal
             asked = parse_body(raw, InferRequest, spec, limits.rows)
             return Received(asked.inputs[0].array(spec, limits.rows))
 
-        with service.pool.slot():
+        async with service.admitted(request, principal):
             raw = await read_json(request, spec, limits)
-            answer = await service.answer(principal, read, study)
+            answer = await service.answer(request, principal, read, study)
         response.headers.update(commissioning_header(answer))
         assert asked is not None
         tensors = answer_tensors(answer, spec)
