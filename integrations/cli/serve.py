@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from medward.guard.commissioning.period import LONGEST_MINUTES, CommissioningAsked
 from medward.guard.errors import MedwardError
+from medward.integrations.cli.limit_options import limit_options
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -19,8 +20,10 @@ from medward.integrations.cli.options import (
     console,
     see_working_directory,
 )
+from medward.integrations.serving.limits import Limits
 
 
+@limit_options
 def serve_command(
     bundle: BundlePath,
     state: StateOption = Path("state"),
@@ -29,9 +32,6 @@ def serve_command(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     no_keys: Annotated[bool, typer.Option("--no-keys", help="answer anyone; only on this machine")] = False,
     resize: Annotated[bool, typer.Option("--resize", help="resize uploaded images to the model's size")] = False,
-    body_mib: Annotated[
-        int, typer.Option(min=1, max=1024, help="most that one request may hold; a raw mammogram takes 50")
-    ] = 16,
     allow_code: AllowCode = False,
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
@@ -52,13 +52,17 @@ def serve_command(
     commission_number: Annotated[
         int, typer.Option(min=1, help="2 for a second commissioning once the first ended, and so on")
     ] = 1,
+    **limits: Any,
 ) -> None:
-    """Serve a bundle behind its guard over HTTP."""
+    """Serve a bundle behind its guard over HTTP.
+
+    Each limit is an option, an environment variable MEDWARD_SERVE_..., or a line in the file of --config.
+    """
     if commission is None and (commission_for is not None or commission_number != 1):
         raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
-    from medward.integrations.serving import Limits
     from medward.integrations.serving import serve_bundle as run
 
+    bounds = Limits(**limits)
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.serving"):
@@ -70,7 +74,7 @@ def serve_command(
             port=port,
             anonymous=no_keys,
             resize=resize,
-            limits=Limits(body_bytes=body_mib * 2**20),
+            limits=bounds,
             allow_code=allow_code,
             expect=expect,
             certificate=certificate,

@@ -15,11 +15,11 @@ from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.serving import health, inference_protocol, kserve_v1, predict, problems
+from medward.integrations.serving.arrivals import BodyMeter
 from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
-from medward.integrations.serving.limits import Limits, Pool
-from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.service import Caller, Holds, Service, anonymous, everybody
 
 _log = logging.getLogger("medward")
@@ -33,20 +33,21 @@ def create_app(
     resize: bool = False,
     version: str = "1",
     origins: Sequence[str] = (),
+    rates_at: str | None = None,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
-    size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). The guard's
-    store is closed when the app shuts down.
+    size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). `rates_at` is
+    the address of a Redis that counts ``limits.rate`` for all replicas. The guard's store is closed when the app shuts
+    down.
     """
     limits = limits or Limits()
-    pool = Pool(limits.workers, limits.queue)
-    metrics = Metrics(lambda: pool.jobs)
+    service = Service.of(guard, limits, shared=keys is not None, version=version, rates_at=rates_at)
+    metrics = service.metrics
     if isinstance(guard.model.spec.task, WrittenReport):
         metrics.redactions(lambda: guard.redactions)
-    service = Service(guard=guard, limits=limits, pool=pool, metrics=metrics, version=version)
     if keys is None:
         _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
     for note in guard.notes:
@@ -68,6 +69,7 @@ def create_app(
         redirect_slashes=False,
         lifespan=lifespan,
     )
+    app.state.service = service
     reachable = health.readiness_probe(service, keys)
     app.include_router(health.health_router(service, reachable, everybody if keys is None else Holds(keys, "metrics")))
     app.include_router(predict.predict_router(service, asking, resize=resize))
@@ -93,6 +95,7 @@ def create_app(
 
     problems.install_handlers(app)
     app.add_middleware(GZipMiddleware, compresslevel=1)  # of answers, for clients that accept it
+    app.add_middleware(BodyMeter)
     app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics)
     if origins:
         app.add_middleware(CORSMiddleware, **cross_origin_settings(origins))

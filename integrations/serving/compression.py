@@ -6,17 +6,17 @@ Reference: RFC 9110, sec. 8.4.1 (content codings); "deflate" is the zlib format,
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 
 import anyio.lowlevel
 from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
+from medward.integrations.serving.body import CLOSE
+
 CODINGS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """What zlib is told to expect of each coding."""
 PIECE_BYTES = 64 * 1024
-CLOSED: Mapping[str, str] = {"Connection": "close"}
 
 
 def content_coding(request: Request) -> str:
@@ -27,7 +27,7 @@ def content_coding(request: Request) -> str:
     if said not in CODINGS:
         codings = ", ".join(CODINGS)
         detail = f"Content-Encoding: send the body as it is, or compressed once, as {' or '.join(CODINGS)}"
-        raise HTTPException(415, detail, {"Accept-Encoding": f"{codings}, identity", **CLOSED})
+        raise HTTPException(415, detail, {"Accept-Encoding": f"{codings}, identity", **CLOSE})
     return said
 
 
@@ -59,13 +59,13 @@ def inflated(receive: Receive, coding: str) -> Receive:
         try:
             data = inflater.decompress(waiting, PIECE_BYTES)
         except zlib.error:
-            raise HTTPException(400, f"the body is not {coding}, as Content-Encoding says", CLOSED) from None
+            raise HTTPException(400, f"the body is not {coding}, as Content-Encoding says", CLOSE) from None
         waiting, full = inflater.unconsumed_tail, len(data) == PIECE_BYTES
         if inflater.unused_data:
-            raise HTTPException(400, f"the body goes on behind the end of its {coding} data", CLOSED)
+            raise HTTPException(400, f"the body goes on behind the end of its {coding} data", CLOSE)
         done = not (waiting or full or more)
         if done and not inflater.eof:
-            raise HTTPException(400, f"the body ends before its {coding} data do", CLOSED)
+            raise HTTPException(400, f"the body ends before its {coding} data do", CLOSE)
         return {"type": "http.request", "body": data, "more_body": not done}
 
     return piece

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medward.guard.spec import ModelSpec
-from medward.integrations.serving.body import shorter_body
-from medward.integrations.serving.compression import CLOSED, content_coding, inflated, plain_scope
+from medward.integrations.serving.body import CLOSE, shorter_body
+from medward.integrations.serving.compression import content_coding, inflated, plain_scope
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.problems import problem_response
@@ -90,9 +90,9 @@ class Edge:
         """Why the request is refused on its headers alone."""
         declared = request.headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit()):
-            return HTTPException(400, "Content-Length: must be a whole number", CLOSED)
+            return HTTPException(400, "Content-Length: must be a whole number", CLOSE)
         if int(declared[:20]) > self.limits.body_bytes:
-            return HTTPException(413, self._too_large, CLOSED)
+            return HTTPException(413, self._too_large, CLOSE)
         try:
             content_coding(request)
         except HTTPException as refusal:
@@ -118,11 +118,11 @@ class Edge:
                     message = await receive()
             except TimeoutError:
                 detail = f"the body must arrive within {self.limits.body_seconds:g} s"
-                raise HTTPException(408, detail, CLOSED) from None
+                raise HTTPException(408, detail, CLOSE) from None
             done = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self.limits.body_bytes:
-                raise HTTPException(413, self._too_large, CLOSED)
+                raise HTTPException(413, self._too_large, CLOSE)
             return message
 
         return metered

@@ -141,8 +141,8 @@ def inference_router(
         try:
             await reachable()
             state = IndexedModel(name=spec.name, version=version, state="READY")
-        except (UnavailableError, IntegrityError):
-            reason = "a part the guard depends on does not answer"
+        except (UnavailableError, IntegrityError, HTTPException) as error:
+            reason = error.detail if isinstance(error, HTTPException) else "a part the guard depends on does not answer"
             state = IndexedModel(name=spec.name, version=version, state="UNAVAILABLE", reason=reason)
         return [] if asked.ready and state.state != "READY" else [state]
 
@@ -177,9 +177,9 @@ def inference_router(
             wanted = asked.wanted([each.name for each in given])
             return Received(asked.inputs[0].array(spec, limits.rows, binary))
 
-        with service.pool.slot():
+        async with service.admitted(request, principal):
             raw = await read_json(request, spec, limits)
-            answer = await service.answer(principal, read, study)
+            answer = await service.answer(request, principal, read, study)
         assert asked is not None
         outputs, binary = encoded_outputs(answer_tensors(answer, spec), wanted)
         unhonoured = {"not_honoured": ", ".join(asked.unhonoured)} if asked.unhonoured else {}
@@ -218,7 +218,7 @@ def inference_router(
             f"{path}/infer",
             summary="Classify one tensor",
             response_model=InferResponse,
-            responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503) | _BINARY_ANSWER,
+            responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503) | _BINARY_ANSWER,
             openapi_extra={"requestBody": {"required": True, "content": _content(spec)}},
             dependencies=[asking, known],
         )(infer)

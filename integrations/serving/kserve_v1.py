@@ -94,7 +94,7 @@ def kserve_router(service: Service, caller: Callable[..., Awaitable[Principal]],
     @routes.post(
         "/v1/models/{name}:predict",
         summary="Classify instances",
-        responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 500, 503),
+        responses=problem_responses(400, 401, 403, 404, 408, 413, 415, 422, 429, 500, 503),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
     async def predict(
@@ -112,9 +112,9 @@ def kserve_router(service: Service, caller: Callable[..., Awaitable[Principal]],
         def read() -> Received:
             return Received(instance_rows(parse_body(raw, body_type, spec, limits.rows, wanted=wanted), spec))
 
-        with service.pool.slot():
+        async with service.admitted(request, principal):
             raw = await read_json(request, spec, limits)
-            answer = await service.answer(principal, read, study)
+            answer = await service.answer(request, principal, read, study)
         response.headers.update(commissioning_header(answer))
         return instance_predictions(answer, spec)
 

@@ -1,77 +1,62 @@
-"""What one request may cost, and the bounded pool that answers requests."""
+"""What one request may cost, and what all of them together may: every bound of the endpoint, in one place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import TypeVar
-
-import anyio
-import anyio.to_thread
-from fastapi import HTTPException
+from typing import Any
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.picture import MOST_PIXELS
 
-_R = TypeVar("_R")
+A_MOMENT = 0.001  # seconds, the least that a time may be
+
+
+def _bound(default: Any, said: str, *, least: float = 1, most: float = float("inf")) -> Any:
+    """A field with its help for the command line and its range."""
+    return field(default=default, metadata={"help": said, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of the endpoint; each is checked before the work it bounds is done.
 
-    `body_bytes` of a request, read within `body_seconds`; `rows` per request; `pixels` per uploaded image
-    before it is decoded (the default holds a full-size radiograph); `workers` requests run at a time and
-    `queue` wait, so bodies take ``(workers + queue) * body_bytes`` of memory at most. A report that is streamed is
-    written and taken within `stream_seconds`, or stopped. `connections` may be open, each for `header_seconds` without
-    a request.
+    `workers` requests are answered at a time and `queue` wait, each from when its body is there. One account takes at
+    most `share` of these places, of ``(workers + queue) * body_bytes`` of memory for bodies and of `connections`, and
+    asks no more often than `rate` says. A request that is not answered within `deadline` seconds of taking its place
+    is refused. Every field is a flag of ``medward serve``, a name in its ``--config`` file and an environment
+    variable ``MEDWARD_SERVE_...``; what it bounds is in its help.
     """
 
-    body_bytes: int = 16 * 2**20
-    body_seconds: float = 30.0
-    rows: int = 64
-    pixels: int = MOST_PIXELS
-    workers: int = 2
-    queue: int = 32
-    connections: int = 256
-    header_seconds: float = 10.0
-    stream_seconds: float = 300.0
+    workers: int = _bound(2, "requests that are answered at a time, each in a thread")
+    queue: int = _bound(32, "requests that wait, bodies and all, while every worker is busy", least=0)
+    share: float = _bound(0.5, "part of places, body memory and connections that one account may take", least=0, most=1)
+    rate: str = _bound("", "how often one account may ask: '60/minute' or '10/second; 20000/day'; empty: no bound")
+    deadline: float = _bound(120.0, "seconds in which a request is answered or refused", least=A_MOMENT)
+    body_bytes: int = _bound(16 * 2**20, "bytes that one request may hold; a raw mammogram takes 52428800")
+    body_seconds: float = _bound(30.0, "seconds in which a body must arrive", least=A_MOMENT)
+    rows: int = _bound(64, "rows that one request may hold")
+    pixels: int = _bound(MOST_PIXELS, "pixels that one uploaded image may have; by default a full-size radiograph")
+    connections: int = _bound(256, "connections that may be open; health probes have room beyond them")
+    header_seconds: float = _bound(10.0, "seconds that a connection may be open without a request", least=A_MOMENT)
+    stream_seconds: float = _bound(300.0, "seconds in which a streamed report is written and taken", least=A_MOMENT)
+    drain: float = _bound(5.0, "seconds after SIGTERM in which it answers on but is not ready", least=0)
+    stop_seconds: float = _bound(30.0, "seconds that requests under way have to finish after that", least=A_MOMENT)
 
     def __post_init__(self) -> None:
         for bound in fields(self):
-            value = getattr(self, bound.name)
-            least = 0 if bound.name == "queue" else 1
-            if value < least:
+            value, least, most = getattr(self, bound.name), bound.metadata["least"], bound.metadata["most"]
+            if isinstance(value, str):
+                continue
+            if not value >= least:
                 raise MedwardError(f"limits.{bound.name} must be >= {least}, got {value}")
+            if not value <= most:
+                raise MedwardError(f"limits.{bound.name} must be <= {most}, got {value}")
 
+    @property
+    def places(self) -> int:
+        """Requests that are answered or wait."""
+        return self.workers + self.queue
 
-@dataclass(slots=True)
-class Pool:
-    """`workers` threads and a queue of `queue`; a request beyond both is refused at once with 503.
-
-    Counts without a lock: every call comes from the one event loop.
-    """
-
-    workers: int
-    queue: int
-    jobs: int = field(default=0, init=False)
-    _limiter: anyio.CapacityLimiter = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(self.workers)
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """A place for one request, taken before its body is read: what waits is in memory."""
-        if self.jobs >= self.workers + self.queue:
-            raise HTTPException(503, "every worker is busy and the queue is full", {"Retry-After": "1"})
-        self.jobs += 1
-        try:
-            yield
-        finally:
-            self.jobs -= 1
-
-    async def run(self, job: Callable[[], _R]) -> _R:
-        """Run `job` in a thread and return what it returns; the caller holds a slot."""
-        return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+    def share_of(self, total: int) -> int:
+        """What one account may take of `total`, at least one."""
+        return max(1, int(self.share * total))

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from starlette.types import Scope
 
 from medward.guard.types import Answer, Level
+from medward.integrations.serving.refusal import RefusalReason
 
 
 class Metrics:
@@ -43,6 +44,12 @@ class Metrics:
             ["ended"],
             registry=self.registry,
         )
+        self._refused = Counter(
+            "medward_refused_requests",
+            "Requests not answered, by why: no place, no memory, a share, a rate, a deadline, a client that left.",
+            ["reason"],
+            registry=self.registry,
+        )
         self._errors = Counter("medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry)
         Gauge("medward_jobs", "Requests being read, queued or answered.", registry=self.registry).set_function(jobs)
 
@@ -52,6 +59,10 @@ class Metrics:
         self._seconds.labels(route, str(status)).observe(seconds)
         if status >= 400:
             self._errors.labels(route, str(status)).inc()
+
+    def refused(self, reason: RefusalReason) -> None:
+        """Count one request that was not answered."""
+        self._refused.labels(reason).inc()
 
     def answer(self, answer: Answer) -> None:
         """Count levels, certificates and verdicts; of a verdict the part and never the account."""

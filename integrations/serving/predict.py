@@ -59,13 +59,15 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
     async def predict(
         request: Request, response: Response, principal: Principal = asking, study: Study = ""
     ) -> AnyPrediction | Response:
-        with ExitStack() as held:
-            held.enter_context(service.pool.slot())
+        async with service.admitted(request, principal):
             read = await received(request, study)
             if report and wants_events(request):
-                stream = await service.stream(principal, read, study)
-                return ReportEvents(stream, service, request, held.pop_all())
-            answer = await service.answer(principal, read, study)
+                account = "/".join(principal)
+                with ExitStack() as held:
+                    held.enter_context(service.pool.place(account))
+                    stream = await service.stream(request, principal, read, study)
+                    return ReportEvents(stream, service, request, account, held.pop_all())
+            answer = await service.answer(request, principal, read, study)
         response.headers.update(commissioning_header(answer))
         return client_view(answer, spec)
 
@@ -99,7 +101,7 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
 
 def _responses(report: bool) -> dict[int | str, dict[str, Any]]:
     """What the route may answer besides a prediction, for OpenAPI: of reports their events."""
-    found = problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503)
+    found = problem_responses(400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
     return {**found, 200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}} if report else found
 
 

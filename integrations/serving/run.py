@@ -6,10 +6,10 @@ import logging
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 
 from medward.guard.accounts.names import folded_name
@@ -18,10 +18,11 @@ from medward.guard.certificate import certificate_sentence
 from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
 from medward.integrations.serving.app import create_app
-from medward.integrations.serving.connections import Connection
+from medward.integrations.serving.circuit_breaker import BreakerStore
 from medward.integrations.serving.cross_origin import checked_origins
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.server import server_of
 from medward.integrations.serving.store import open_store
 
 _log = logging.getLogger("medward")
@@ -54,6 +55,7 @@ def load_app(
     if loaded.card.certificate is not None:
         _told.info("certificate: %s", certificate_sentence(loaded.card.certificate))
     guard = loaded.guard(state=state, store=open_store(store) if store else None)
+    guard = replace(guard, store=BreakerStore(guard.store))
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         _log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
@@ -66,7 +68,13 @@ def load_app(
         guard = replace(guard, commissioning=begun)
     version = loaded.digest[:12]
     return create_app(
-        guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version, origins=origins
+        guard,
+        keys=None if anonymous else keys,
+        limits=limits,
+        resize=resize,
+        version=version,
+        origins=origins,
+        rates_at=store if store and ":" in store else None,
     )
 
 
@@ -87,11 +95,9 @@ def serve_bundle(
     commissioning: CommissioningAsked | None = None,
     origins: Sequence[str] = (),
 ) -> None:
-    """Serve until interrupted; requests under way are finished first.
+    """Serve until interrupted; requests under way are finished first (`DrainingServer`).
 
-    Put a reverse proxy in front on a network of strangers: this server bounds what one request and all
-    connections together cost, but not what one address may take of them, and a key's holder can keep every
-    slot busy.
+    `limits` bound what one request, one account and all connections together cost.
     `certificate` and `private_key` (PEM) switch TLS on. Web pages of `origins` may ask (CORS).
     Raises `MedwardError` for an anonymous server that others could reach.
     """
@@ -121,23 +127,11 @@ def serve_bundle(
         commissioning=commissioning,
         origins=origins,
     )
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        http=Connection,
-        ws="none",
-        lifespan="on",
-        h11_max_incomplete_event_size=16 * 1024,
-        limit_concurrency=limits.connections,
-        backlog=256,
-        timeout_keep_alive=limits.header_seconds,
-        timeout_graceful_shutdown=30,
-        server_header=False,
-        proxy_headers=False,
-        ssl_certfile=certificate,
-        ssl_keyfile=private_key,
-    )
+    server = server_of(app, limits, host=host, port=port, certificate=certificate, private_key=private_key)
+    with suppress(KeyboardInterrupt):  # raised anew once it has stopped
+        server.run()
+    if not server.started:
+        raise MedwardError(f"{host}:{port}: the server did not start; the log says why")
 
 
 def _check_free(host: str, port: int) -> None:

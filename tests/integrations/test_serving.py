@@ -360,13 +360,15 @@ def test_a_full_queue_answers_503_at_once_and_recovers(make_guard, linear_model)
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v2/models/linear/infer"])
-def test_a_body_is_not_read_before_there_is_room_for_it(make_guard, path):
-    app = create_app(make_guard(), keys=None, limits=Limits(workers=1, queue=1))
+def test_a_body_is_not_read_while_there_is_no_place_for_it(make_guard, linear_model, path):
+    """One that is read takes none: the first is answered although another comes slowly."""
+    model = SlowModel(linear_model.spec)
+    app = create_app(make_guard(model=model), keys=None, limits=Limits(workers=1, queue=1))
 
     async def main():
         transport = httpx.ASGITransport(app)
         headers = {"Content-Type": "application/json"}
-        go, read = anyio.Event(), []
+        go, read, statuses = anyio.Event(), [], []
 
         async def slow():
             read.append(1)
@@ -377,19 +379,30 @@ def test_a_body_is_not_read_before_there_is_room_for_it(make_guard, path):
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as made:
 
             async def ask():
+                response = await made.post("/v1/predict", json={"inputs": ROWS}, timeout=30)
+                statuses.append(response.status_code)
+
+            async def ask_slowly():
                 assert_problem(await made.post(path, content=slow(), timeout=30), 422)
 
             async with anyio.create_task_group() as tasks:
-                for _ in range(2):
-                    tasks.start_soon(ask)
-                while len(read) < 2:
+                tasks.start_soon(ask_slowly)
+                while not read:
                     await anyio.sleep(0.01)
+                for number in range(2):
+                    tasks.start_soon(ask)
+                    while app.state.service.pool.jobs <= number:
+                        await anyio.sleep(0.01)
                 refused = await made.post(path, content=slow())
                 assert_problem(refused, 503)
                 assert int(refused.headers["retry-after"]) >= 1
-                assert len(read) == 2
+                assert len(read) == 1
+                model.go.set()
+                while len(statuses) < 2:
+                    await anyio.sleep(0.01)
                 go.set()
             await ask()
+        assert statuses == [200, 200, 200]
 
     with_timeout(main)
 
