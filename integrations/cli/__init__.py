@@ -24,6 +24,7 @@ from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.federate import federate_app
 from medward.integrations.cli.fingerprint import fingerprint_command
 from medward.integrations.cli.harden import harden_command
+from medward.integrations.cli.incidents import incidents_command
 from medward.integrations.cli.keys import keys_app
 from medward.integrations.cli.protect import protect_command
 from medward.integrations.cli.said_once import SaidOnce
@@ -47,6 +48,7 @@ for command in (
     advise_command,
     serve_command,
     drift_command,
+    incidents_command,
     fingerprint_command,
     compare_command,
     deidentify_command,

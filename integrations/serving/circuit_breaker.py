@@ -72,6 +72,10 @@ class BreakerStore:
         with self._breaker.trying():
             return self._store.get(key)
 
+    def state_keys(self) -> Iterator[str]:
+        """As the store does, which is asked page by page."""
+        return self._store.state_keys()
+
     def now(self) -> float:
         """As the store does, which waits for nobody."""
         return self._store.now()

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
+from medward.guard.accounts.suspension import SuspendedError
 from medward.guard.errors import IntegrityError, MedwardError, ModelError, UnavailableError
 
 _log = logging.getLogger("medward")
@@ -84,6 +85,9 @@ def install_handlers(app: FastAPI) -> None:
     def refused(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, 422, str(error))
 
+    def suspended(request: Request, error: Exception) -> JSONResponse:
+        return problem_response(request, 403, str(error))
+
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         return problem_response(request, 422, mistake_sentence(error.errors()[0]))
@@ -99,6 +103,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(MedwardError, refused)
+    app.add_exception_handler(SuspendedError, suspended)
     app.add_exception_handler(ModelError, unanswerable)
     app.add_exception_handler(IntegrityError, unavailable)
     app.add_exception_handler(UnavailableError, unavailable)
