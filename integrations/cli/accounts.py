@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medward.guard.audit.log import AuditLog
 
 accounts_app = typer.Typer(no_args_is_help=True, help="What the guard knows of an account, and who is suspended.")
-Account = Annotated[str, typer.Argument(help="hospital-a/radiology/key-17, or one of its parents")]
+AccountPath = Annotated[str, typer.Argument(help="hospital-a/radiology/key-17, or one of its parents")]
 Reason = Annotated[str, typer.Option("--reason", help="why, for the audit log; no patient's data")]
 Operator = Annotated[str, typer.Option("--operator", help="who decides it; default: the login name")]
 AsJson = Annotated[bool, typer.Option("--json", help="everything, for a program")]
@@ -53,7 +53,7 @@ def accounts_list(
 @accounts_app.command("show")
 def accounts_show(
     bundle: BundlePath,
-    account: Account,
+    account: AccountPath,
     state: StateOption = Path("state"),
     store: StoreOption = None,
     as_json: AsJson = False,
@@ -73,7 +73,7 @@ def accounts_show(
 
 @accounts_app.command("suspend")
 def accounts_suspend(
-    account: Account,
+    account: AccountPath,
     reason: Reason,
     operator: Operator = "",
     state: StateOption = Path("state"),
@@ -89,7 +89,7 @@ def accounts_suspend(
 
 @accounts_app.command("release")
 def accounts_release(
-    account: Account,
+    account: AccountPath,
     reason: Reason,
     operator: Operator = "",
     state: StateOption = Path("state"),
@@ -105,7 +105,7 @@ def accounts_release(
 
 @accounts_app.command("reset")
 def accounts_reset(
-    principal: Account,
+    principal: AccountPath,
     state: StateOption = Path("state"),
     store: StoreOption = None,
     reason: Annotated[str, typer.Option(help="why, for the audit log; no patient's data")] = "",
