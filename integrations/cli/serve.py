@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -40,6 +41,23 @@ def serve_command(
         list[str] | None,
         typer.Option(help="a web page's origin that may ask from a browser, as https://viewer.example; several times"),
     ] = None,
+    alarm_webhook: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MEDWARD_SERVE_ALARM_WEBHOOK",
+            help="https address that each alarm is posted to; MEDWARD_SERVE_ALARM_SECRET signs it",
+        ),
+    ] = None,
+    alarm_syslog: Annotated[
+        str | None,
+        typer.Option(envvar="MEDWARD_SERVE_ALARM_SYSLOG", help="where each alarm is a line: /dev/log, or host:514"),
+    ] = None,
+    log_format: Annotated[
+        Literal["text", "json"], typer.Option(envvar="MEDWARD_SERVE_LOG_FORMAT", help="the log on stderr")
+    ] = "text",
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], typer.Option(envvar="MEDWARD_SERVE_LOG_LEVEL")
+    ] = "info",
     commission: Annotated[
         int | None,
         typer.Option(
@@ -61,8 +79,11 @@ def serve_command(
     if commission is None and (commission_for is not None or commission_number != 1):
         raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
     from medward.integrations.serving import serve_bundle as run
+    from medward.integrations.serving.alarm_notices import syslog, webhook
 
     bounds = Limits(**limits)
+    notices = [webhook(alarm_webhook, os.environ.get("MEDWARD_SERVE_ALARM_SECRET", ""))] if alarm_webhook else []
+    notices += [syslog(alarm_syslog)] if alarm_syslog else []
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.serving"):
@@ -81,6 +102,9 @@ def serve_command(
             private_key=private_key,
             commissioning=_asked(commission, commission_for, commission_number),
             origins=allow_origin or (),
+            notices=notices,
+            log_format=log_format,
+            log_level=log_level,
         )
 
 

@@ -17,6 +17,7 @@ from medward.guard.spec import ModelSpec
 from medward.integrations.serving.body import CLOSE, shorter_body
 from medward.integrations.serving.compression import content_coding, inflated, plain_scope
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.logs import log_request, request_logged
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.problems import problem_response
 
@@ -67,24 +68,29 @@ class Edge:
                 message = {**message, "body": b""}
             await send(message)
 
-        try:
-            if refusal := self._refusal(request):
-                response = problem_response(request, refusal.status_code, refusal.detail, refusal.headers)
-                await response(scope, receive, dressed)
-                return
-            if coding := content_coding(request):
-                plain, metered = plain_scope(scope), self._metered(inflated(metered, coding))
-            plain = {**plain, "method": "GET"} if head else plain
-            await self.app(plain, metered, dressed)
-        except ClientDisconnect:
-            _log.info("request %s: the client left", request.state.request_id)
-        except Exception:
-            _log.exception("request %s failed", request.state.request_id)
-            if status:
-                raise
-            await problem_response(request, 500, "the server failed; the log has the details")(scope, receive, dressed)
-        finally:
-            self.metrics.request(plain, status, time.perf_counter() - started)
+        with request_logged(request.state.request_id):
+            try:
+                if refusal := self._refusal(request):
+                    response = problem_response(request, refusal.status_code, refusal.detail, refusal.headers)
+                    await response(scope, receive, dressed)
+                    return
+                if coding := content_coding(request):
+                    plain, metered = plain_scope(scope), self._metered(inflated(metered, coding))
+                plain = {**plain, "method": "GET"} if head else plain
+                await self.app(plain, metered, dressed)
+            except ClientDisconnect:
+                _log.info("the client left")
+            except Exception:
+                _log.exception("request %s failed", request.state.request_id)
+                if status:
+                    raise
+                await problem_response(request, 500, "the server failed; the log has the details")(
+                    scope, receive, dressed
+                )
+            finally:
+                seconds = time.perf_counter() - started
+                self.metrics.request(plain, status, seconds)
+                log_request(plain, status, seconds)
 
     def _refusal(self, request: Request) -> HTTPException | None:
         """Why the request is refused on its headers alone."""

@@ -13,6 +13,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +47,7 @@ class Work(Generic[_R]):
 
     def __init__(self, account: str, job: Callable[[Work[_R]], _R], discard: Callable[[_R], None] | None) -> None:
         self.account, self._job, self._discard = account, job, discard
+        self.context = copy_context()  # of its request, whoever's turn it is when the work begins
         self.outcome: asyncio.Future[_R] = asyncio.get_running_loop().create_future()
         self.since: float | None = None
         self._lock, self._begun, self._given_up = threading.Lock(), False, False
@@ -179,7 +181,7 @@ class Pool:
                 self._waiting[account] = queue
             work.since = self.clock()
             self._running.add(work)
-            task = asyncio.create_task(self._finish(work))
+            task = asyncio.create_task(self._finish(work), context=work.context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

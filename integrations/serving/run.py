@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
 from fastapi import FastAPI
 
 from medward.guard.accounts.names import folded_name
+from medward.guard.alarm import Alarm
 from medward.guard.bundle import folder as bundles
 from medward.guard.certificate import certificate_sentence
 from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
+from medward.integrations.serving.alarm_notices import AlarmNotifier, Notice
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.circuit_breaker import BreakerStore
 from medward.integrations.serving.cross_origin import checked_origins
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.logs import LogFormat, LogLevel, structured_logs
 from medward.integrations.serving.server import server_of
 from medward.integrations.serving.store import open_store
 
@@ -42,20 +45,21 @@ def load_app(
     expect: str | None = None,
     commissioning: CommissioningAsked | None = None,
     origins: Sequence[str] = (),
+    on_alarm: Callable[[Alarm], object] | None = None,
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
     `state` is the folder of what outlives a restart (`guard.state`), with ``keys.json`` in it. `store` (see
     `open_store`) names another place for what the monitors know: replicas of one bundle that share it share its
     accounts and its salt, each with a folder, a log and keys of its own.
-    `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is begun, or gone on with where
-    it was begun before; without keys it is that of the one anonymous organisation.
+    `on_alarm` is the guard's. `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is
+    begun, or gone on with where it was begun before; without keys it is that of the one anonymous organisation.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     if loaded.card.certificate is not None:
         _told.info("certificate: %s", certificate_sentence(loaded.card.certificate))
     guard = loaded.guard(state=state, store=open_store(store) if store else None)
-    guard = replace(guard, store=BreakerStore(guard.store))
+    guard = replace(guard, store=BreakerStore(guard.store), on_alarm=on_alarm)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         _log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
@@ -94,11 +98,15 @@ def serve_bundle(
     private_key: Path | None = None,
     commissioning: CommissioningAsked | None = None,
     origins: Sequence[str] = (),
+    notices: Sequence[Notice] = (),
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
 ) -> None:
     """Serve until interrupted; requests under way are finished first (`DrainingServer`).
 
     `limits` bound what one request, one account and all connections together cost.
-    `certificate` and `private_key` (PEM) switch TLS on. Web pages of `origins` may ask (CORS).
+    `certificate` and `private_key` (PEM) switch TLS on. Web pages of `origins` may ask (CORS). Alarms are told by all
+    `notices`. The log goes to stderr (`structured_logs`).
     Raises `MedwardError` for an anonymous server that others could reach.
     """
     if anonymous and host not in LOOPBACK:
@@ -115,23 +123,27 @@ def serve_bundle(
         _log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
     limits, origins = limits or Limits(), checked_origins(origins)
     _check_free(host, port)
-    app = load_app(
-        bundle,
-        state=state,
-        store=store,
-        anonymous=anonymous,
-        limits=limits,
-        resize=resize,
-        allow_code=allow_code,
-        expect=expect,
-        commissioning=commissioning,
-        origins=origins,
-    )
-    server = server_of(app, limits, host=host, port=port, certificate=certificate, private_key=private_key)
-    with suppress(KeyboardInterrupt):  # raised anew once it has stopped
-        server.run()
-    if not server.started:
-        raise MedwardError(f"{host}:{port}: the server did not start; the log says why")
+    with ExitStack() as held:
+        held.enter_context(structured_logs(log_format, log_level))
+        told = held.enter_context(closing(AlarmNotifier(notices))) if notices else None
+        app = load_app(
+            bundle,
+            state=state,
+            store=store,
+            anonymous=anonymous,
+            limits=limits,
+            resize=resize,
+            allow_code=allow_code,
+            expect=expect,
+            commissioning=commissioning,
+            origins=origins,
+            on_alarm=told,
+        )
+        server = server_of(app, limits, host=host, port=port, certificate=certificate, private_key=private_key)
+        with suppress(KeyboardInterrupt):  # raised anew once it has stopped
+            server.run()
+        if not server.started:
+            raise MedwardError(f"{host}:{port}: the server did not start; the log says why")
 
 
 def _check_free(host: str, port: int) -> None:

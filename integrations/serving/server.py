@@ -75,6 +75,8 @@ def server_of(
         timeout_keep_alive=limits.header_seconds,
         timeout_graceful_shutdown=limits.stop_seconds,
         server_header=False,
+        log_config=None,  # `structured_logs` has the handlers
+        access_log=False,  # `Edge` logs requests, without what clients put in their paths
         proxy_headers=False,
         ssl_certfile=certificate,
         ssl_keyfile=private_key,
