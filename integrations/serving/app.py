@@ -20,6 +20,7 @@ from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.service import Caller, Holds, Service, anonymous, everybody
 
 _log = logging.getLogger("medward")
@@ -34,18 +35,19 @@ def create_app(
     version: str = "1",
     origins: Sequence[str] = (),
     rates_at: str | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
     size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). `rates_at` is
-    the address of a Redis that counts ``limits.rate`` for all replicas. The guard's store is closed when the app shuts
-    down.
+    the address of a Redis that counts ``limits.rate`` for all replicas. `metrics` are those that the
+    guard's own parts are counted in, if any. The guard's store is closed when the app shuts down.
     """
     limits = limits or Limits()
-    service = Service.of(guard, limits, shared=keys is not None, version=version, rates_at=rates_at)
-    metrics = service.metrics
+    metrics = metrics or Metrics()
+    service = Service.of(guard, limits, metrics, shared=keys is not None, version=version, rates_at=rates_at)
     if isinstance(guard.model.spec.task, WrittenReport):
         metrics.redactions(lambda: guard.redactions)
     if keys is None:

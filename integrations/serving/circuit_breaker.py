@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from medward.guard.accounts.stores import CorruptStateError, JsonValue, StepAll, Store, StoreStep
 from medward.guard.errors import UnavailableError
+from medward.integrations.serving.metrics import NoteTime, unnoted
 
 _R = TypeVar("_R")
 AWAY_KEPT = 2.0  # seconds for which it is remembered that a part was away
@@ -54,8 +55,8 @@ class CircuitBreaker:
 class BreakerStore:
     """A store of accounts behind a circuit breaker; otherwise `store` itself (`guard.accounts.stores.Store`)."""
 
-    def __init__(self, store: Store, breaker: CircuitBreaker | None = None) -> None:
-        self._store, self._breaker = store, breaker or CircuitBreaker()
+    def __init__(self, store: Store, breaker: CircuitBreaker | None = None, note: NoteTime = unnoted) -> None:
+        self._store, self._breaker, self._note = store, breaker or CircuitBreaker(), note
 
     def transact(self, key: str, step: StoreStep[_R], *, ttl: float | None = None) -> _R:
         """As the store does."""
@@ -63,9 +64,13 @@ class BreakerStore:
             return self._store.transact(key, step, ttl=ttl)
 
     def transact_all(self, keys: Sequence[str], step: StepAll[_R], *, ttl: float | None = None) -> _R:
-        """As the store does."""
-        with self._breaker.trying():
-            return self._store.transact_all(keys, step, ttl=ttl)
+        """As the store does; how long it takes is noted."""
+        began = time.perf_counter()
+        try:
+            with self._breaker.trying():
+                return self._store.transact_all(keys, step, ttl=ttl)
+        finally:
+            self._note("store", time.perf_counter() - began)
 
     def get(self, key: str) -> JsonValue:
         """As the store does."""

@@ -23,6 +23,7 @@ import anyio.to_thread
 
 from medward.guard.errors import ModelError
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.metrics import NoteTime, unnoted
 from medward.integrations.serving.refusal import CountRefusal, refusal, uncounted
 
 _R = TypeVar("_R")
@@ -45,8 +46,10 @@ class Failed:
 class Work(Generic[_R]):
     """Work of one request in a worker thread, which is either begun or given up before, never both."""
 
-    def __init__(self, account: str, job: Callable[[Work[_R]], _R], discard: Callable[[_R], None] | None) -> None:
-        self.account, self._job, self._discard = account, job, discard
+    def __init__(
+        self, account: str, job: Callable[[Work[_R]], _R], discard: Callable[[_R], None] | None, asked: float
+    ) -> None:
+        self.account, self._job, self._discard, self.asked = account, job, discard, asked
         self.context = copy_context()  # of its request, whoever's turn it is when the work begins
         self.outcome: asyncio.Future[_R] = asyncio.get_running_loop().create_future()
         self.since: float | None = None
@@ -94,6 +97,7 @@ class Pool:
     limits: Limits
     shared: bool = True
     count: CountRefusal = uncounted
+    note: NoteTime = unnoted
     clock: Callable[[], float] = time.monotonic
     draining: bool = field(default=False, init=False)
     _places: Counter[str] = field(default_factory=Counter, init=False, repr=False)
@@ -150,7 +154,7 @@ class Pool:
 
         What it returned after it was given up goes to `discard`, in a thread.
         """
-        work = Work(account, job, discard)
+        work = Work(account, job, discard, self.clock())
         self._waiting.setdefault(account, deque()).append(work)
         self._take_turns()
         return work
@@ -180,6 +184,7 @@ class Pool:
             if queue:
                 self._waiting[account] = queue
             work.since = self.clock()
+            self.note("queue", work.since - work.asked)
             self._running.add(work)
             task = asyncio.create_task(self._finish(work), context=work.context)
             self._tasks.add(task)
@@ -196,5 +201,7 @@ class Pool:
             else:
                 work.outcome.set_result(found)
         finally:
+            if work.since is not None:
+                self.note("answer", self.clock() - work.since)
             self._running.discard(work)
             self._take_turns()

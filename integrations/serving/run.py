@@ -25,6 +25,7 @@ from medward.integrations.serving.cross_origin import checked_origins
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.logs import LogFormat, LogLevel, structured_logs
+from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.server import server_of
 from medward.integrations.serving.store import open_store
 
@@ -59,7 +60,14 @@ def load_app(
     if loaded.card.certificate is not None:
         _told.info("certificate: %s", certificate_sentence(loaded.card.certificate))
     guard = loaded.guard(state=state, store=open_store(store) if store else None)
-    guard = replace(guard, store=BreakerStore(guard.store), on_alarm=on_alarm)
+    metrics = Metrics()
+
+    def alarmed(alarm: Alarm) -> None:
+        metrics.alarm(alarm)
+        if on_alarm is not None:
+            on_alarm(alarm)
+
+    guard = replace(guard, store=BreakerStore(guard.store, note=metrics.stage), on_alarm=alarmed)
     keys = KeyStore(state / "keys.json")
     if not anonymous and not keys.list():
         _log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
@@ -79,6 +87,7 @@ def load_app(
         version=version,
         origins=origins,
         rates_at=store if store and ":" in store else None,
+        metrics=metrics,
     )
 
 

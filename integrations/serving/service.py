@@ -80,10 +80,12 @@ class Service:
     rate: AccountRate | None = None
 
     @classmethod
-    def of(cls, guard: Guard, limits: Limits, *, shared: bool, version: str, rates_at: str | None) -> Service:
+    def of(
+        cls, guard: Guard, limits: Limits, metrics: Metrics, *, shared: bool, version: str, rates_at: str | None
+    ) -> Service:
         """All that asks `guard` within `limits`. `shared` says that there are several accounts, so one has a share."""
-        metrics = Metrics(lambda: pool.jobs)
-        pool = Pool(limits, shared, metrics.refused)
+        pool = Pool(limits, shared, metrics.refused, note=metrics.stage)
+        metrics.serving(guard.model.spec.name, version, lambda: pool.jobs)
         return cls(
             guard=guard,
             limits=limits,
