@@ -36,9 +36,9 @@ from medward.guard.errors import IntegrityError, MedwardError, ModelError, Unava
 from medward.guard.pipeline import Guard
 from medward.guard.types import Principal
 from medward.integrations.asking import asking_as
+from medward.integrations.serving.identity.authentication import CHALLENGE
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.problems import problem_response
-from medward.integrations.serving.service import CHALLENGE
 
 _log = logging.getLogger("medward")
 Identify = Callable[[HTTPConnection], Principal | Awaitable[Principal | None] | None]

@@ -9,7 +9,7 @@ import typer
 
 from medward.guard.commissioning.period import LONGEST_MINUTES, CommissioningAsked
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.limit_options import limit_options
+from medward.integrations.cli.limit_options import limit_options, settings_of
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -20,6 +20,7 @@ from medward.integrations.cli.options import (
     console,
     see_working_directory,
 )
+from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
 
 
@@ -36,6 +37,9 @@ def serve_command(
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="PEM; clients must show a certificate of these authorities, besides their key")
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(help="a web page's origin that may ask from a browser, as https://viewer.example; several times"),
@@ -52,17 +56,18 @@ def serve_command(
     commission_number: Annotated[
         int, typer.Option(min=1, help="2 for a second commissioning once the first ended, and so on")
     ] = 1,
-    **limits: Any,
+    **settings: Any,
 ) -> None:
     """Serve a bundle behind its guard over HTTP.
 
-    Each limit is an option, an environment variable MEDWARD_SERVE_..., or a line in the file of --config.
+    Each limit and each setting of [identity] is an option, an environment variable MEDWARD_SERVE_..., or a line in the
+    file of --config.
     """
     if commission is None and (commission_for is not None or commission_number != 1):
         raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
     from medward.integrations.serving import serve_bundle as run
 
-    bounds = Limits(**limits)
+    limits, identity = settings_of(Limits, settings), settings_of(IdentitySettings, settings)
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.serving"):
@@ -74,11 +79,13 @@ def serve_command(
             port=port,
             anonymous=no_keys,
             resize=resize,
-            limits=bounds,
+            limits=limits,
             allow_code=allow_code,
             expect=expect,
             certificate=certificate,
             private_key=private_key,
+            client_ca=client_ca,
+            identity=identity,
             commissioning=_asked(commission, commission_for, commission_number),
             origins=allow_origin or (),
         )
