@@ -20,16 +20,16 @@ from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
 
 VARIABLE_PREFIX = "MEDWARD_SERVE_"
-TABLES: dict[type, str] = {Limits: "", IdentitySettings: "identity"}
+OPTION_TABLES: dict[type, str] = {Limits: "", IdentitySettings: "identity"}
 """Where in the file the fields of each kind of settings stand: at its top, or in the table of that name."""
 _S = TypeVar("_S")
 
 
 def limit_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command`, whose last parameter is ``**settings``, with an option for every field of `TABLES` and for a file."""
+    """`command`, whose last parameter is ``**settings``, with an option for every field in the tables, and a file."""
     own = inspect.signature(command, eval_str=True)
     given = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    made = [_parameter(kind, each) for kind in TABLES for each in fields(kind)]
+    made = [_parameter(kind, each) for kind in OPTION_TABLES for each in fields(kind)]
     said = "TOML file with limits by the names of their options: workers = 4, and a table [identity]"
     config = Annotated[
         Path | None, typer.Option(envvar=f"{VARIABLE_PREFIX}CONFIG", help=said, callback=_read, is_eager=True)
@@ -46,13 +46,13 @@ def limit_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_limits
 
 
-def settings_of(kind: type[_S], options: Mapping[str, Any]) -> _S:
-    """The settings of `kind`, one of `TABLES`, that `options` say."""
+def chosen_settings(kind: type[_S], options: Mapping[str, Any]) -> _S:
+    """The settings of `kind`, one of `OPTION_TABLES`, that `options` say."""
     return kind(**{each.name: options[_option_name(kind, each.name)] for each in fields(kind)})  # type: ignore[arg-type]
 
 
 def _option_name(kind: type, name: str) -> str:
-    return f"{TABLES[kind]}_{name}" if TABLES[kind] else name
+    return f"{OPTION_TABLES[kind]}_{name}" if OPTION_TABLES[kind] else name
 
 
 def _parameter(kind: type, setting: Field[Any]) -> inspect.Parameter:
@@ -60,7 +60,7 @@ def _parameter(kind: type, setting: Field[Any]) -> inspect.Parameter:
     option = typer.Option(
         envvar=VARIABLE_PREFIX + name.upper(),
         help=setting.metadata["help"],
-        rich_help_panel=(TABLES[kind] or "limits").capitalize(),
+        rich_help_panel=(OPTION_TABLES[kind] or "limits").capitalize(),
     )
     return _keyword(name, Annotated[get_type_hints(kind)[setting.name], option], setting.default)
 
@@ -80,8 +80,10 @@ def _read(context: typer.Context, path: Path | None) -> Path | None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MedwardError(f"{path}: not TOML: {error}") from None
     defaults = dict(context.default_map or {})
-    for kind, table in TABLES.items():
-        found = said.pop(table, {}) if table else {name: said[name] for name in said if name not in TABLES.values()}
+    for kind, table in OPTION_TABLES.items():
+        found = (
+            said.pop(table, {}) if table else {name: said[name] for name in said if name not in OPTION_TABLES.values()}
+        )
         where = f"{path}: [{table}]" if table else f"{path}"
         if not isinstance(found, dict):
             raise MedwardError(f"{where} must be a table, got {found!r}")
@@ -96,9 +98,14 @@ def _checked(where: str, kind: type, name: str, value: Any) -> Any:
     kinds = get_type_hints(kind)
     wanted = kinds.get(name.replace("-", "_"))
     if wanted is None:
-        what = "no setting" if TABLES[kind] else "no limit"
+        what = "no setting" if OPTION_TABLES[kind] else "no limit"
         raise MedwardError(f"{where}: {name!r} is {what}; one of {', '.join(kinds)}")
-    if wanted is str and TABLES[kind] and isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if (
+        wanted is str
+        and OPTION_TABLES[kind]
+        and isinstance(value, list)
+        and all(isinstance(each, str) for each in value)
+    ):
         return " ".join(value)
     if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
         raise MedwardError(f"{where}: {name} must be of type {wanted.__name__}, got {value!r}")

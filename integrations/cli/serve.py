@@ -9,7 +9,7 @@ import typer
 
 from medward.guard.commissioning.period import LONGEST_MINUTES, CommissioningAsked
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.limit_options import limit_options, settings_of
+from medward.integrations.cli.limit_options import chosen_settings, limit_options
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -67,7 +67,7 @@ def serve_command(
         raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
     from medward.integrations.serving import serve_bundle as run
 
-    limits, identity = settings_of(Limits, settings), settings_of(IdentitySettings, settings)
+    limits, identity = chosen_settings(Limits, settings), chosen_settings(IdentitySettings, settings)
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.serving"):

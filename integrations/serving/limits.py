@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from medward.guard.intake.picture import MOST_PIXELS
-from medward.integrations.serving.option_field import check_options, option_field
+from medward.integrations.serving.option_field import check_option_ranges, option_field
 
 A_MOMENT = 0.001  # seconds, the least that a time may be
 
@@ -52,7 +52,7 @@ class Limits:
     )
 
     def __post_init__(self) -> None:
-        check_options(self, "limits")
+        check_option_ranges(self, "limits")
 
     @property
     def places(self) -> int:

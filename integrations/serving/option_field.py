@@ -13,7 +13,7 @@ def option_field(default: Any, said: str, *, least: float = 1, most: float = flo
     return field(default=default, metadata={"help": said, "least": least, "most": most})
 
 
-def check_options(settings: Any, name: str) -> None:
+def check_option_ranges(settings: Any, name: str) -> None:
     """Refuse a number of `settings`, a dataclass of `option_field`, that is out of its range; `name` is said first."""
     for option in fields(settings):
         value, least, most = getattr(settings, option.name), option.metadata["least"], option.metadata["most"]

@@ -39,9 +39,9 @@ _CANNOT_READ = "it cannot be read"
 _SAID: dict[type[Exception], str] = {
     jwt.ExpiredSignatureError: "it has expired",
     jwt.ImmatureSignatureError: "it is not valid yet; compare the clocks",
-    jwt.InvalidIssuedAtError: "it was issued in the future; compare the clocks",
     jwt.InvalidAudienceError: "it is for another audience",
     jwt.InvalidIssuerError: "it is of another issuer",
+    jwt.MissingRequiredClaimError: "it lacks a claim that every token needs",
 }
 _REQUIRED = ("iss", "aud", "exp", "iat")
 

@@ -11,8 +11,8 @@ import anyio
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.serving.identity.settings import LOOPBACK_HOSTS
 
-MOST_BYTES = 256 * 1024  # of a document; a set of a hundred keys with their certificates has less
-MOST_SECONDS = 5.0  # for all of it: looking the address up, connecting, reading to the end
+MOST_DOCUMENT_BYTES = 256 * 1024  # of a document; a set of a hundred keys with their certificates has less
+MOST_DOCUMENT_SECONDS = 5.0  # for all of it: looking the address up, connecting, reading to the end
 
 
 def fetch_document(address: str) -> bytes:
@@ -28,8 +28,10 @@ def fetch_document(address: str) -> bytes:
 
     async def fetch() -> bytes:
         outside = urlsplit(address).hostname not in LOOPBACK_HOSTS
-        with anyio.fail_after(MOST_SECONDS):
-            async with httpx2.AsyncClient(follow_redirects=False, timeout=MOST_SECONDS, trust_env=outside) as client:
+        with anyio.fail_after(MOST_DOCUMENT_SECONDS):
+            async with httpx2.AsyncClient(
+                follow_redirects=False, timeout=MOST_DOCUMENT_SECONDS, trust_env=outside
+            ) as client:
                 # No coding, so that what is counted is what comes.
                 wanted = {"Accept": "application/json", "Accept-Encoding": "identity"}
                 async with client.stream("GET", address, headers=wanted) as response:
@@ -38,14 +40,14 @@ def fetch_document(address: str) -> bytes:
                     content = b""
                     async for piece in response.aiter_raw():
                         content += piece
-                        if len(content) > MOST_BYTES:
-                            raise UnavailableError(f"{address} has more than {MOST_BYTES} bytes")
+                        if len(content) > MOST_DOCUMENT_BYTES:
+                            raise UnavailableError(f"{address} has more than {MOST_DOCUMENT_BYTES} bytes")
                     return content
 
     try:
         return anyio.run(fetch)
     except TimeoutError:
-        raise UnavailableError(f"{address} did not answer within {MOST_SECONDS:g} s") from None
+        raise UnavailableError(f"{address} did not answer within {MOST_DOCUMENT_SECONDS:g} s") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, OSError) as error:
         raise UnavailableError(f"{address}: {type(error).__name__}") from error
 
@@ -54,9 +56,9 @@ def read_document(path: Path) -> bytes:
     """The file at `path`, of as many bytes at most. Raises `UnavailableError`."""
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MOST_DOCUMENT_BYTES + 1)
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be read ({error.strerror})") from None
-    if len(content) > MOST_BYTES:
-        raise UnavailableError(f"{path} has more than {MOST_BYTES} bytes")
+    if len(content) > MOST_DOCUMENT_BYTES:
+        raise UnavailableError(f"{path} has more than {MOST_DOCUMENT_BYTES} bytes")
     return content

@@ -10,7 +10,7 @@ from medward.guard.accounts.look_alikes import distinct_principal
 from medward.guard.errors import MedwardError
 from medward.integrations.serving.identity.smart_scopes import check_scope
 from medward.integrations.serving.key_places import Scope
-from medward.integrations.serving.option_field import check_options, option_field
+from medward.integrations.serving.option_field import check_option_ranges, option_field
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures that a public key verifies. None with a shared secret, and no "none", can be allowed."""
@@ -41,7 +41,7 @@ class IdentitySettings:
     stale: float = option_field(3600.0, "seconds that they are used when they cannot be fetched", most=604800)
 
     def __post_init__(self) -> None:
-        check_options(self, "identity")
+        check_option_ranges(self, "identity")
         if not self.issuer:
             return
         for name in ("audience", "jwks", "algorithms"):
