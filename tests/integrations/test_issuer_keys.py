@@ -1,4 +1,4 @@
-"""The issuer's keys from an address: how old a copy may be, what makes it fetch anew, and what an address may not do."""
+"""The issuer's keys from an address: how old a copy may be, what makes it fetch anew, and what is not read."""
 
 from __future__ import annotations
 

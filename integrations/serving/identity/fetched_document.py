@@ -27,10 +27,11 @@ def fetch_document(address: str) -> bytes:
         raise MedwardError("identity.jwks: an address needs httpx2: pip install 'medward[serve]'") from None
 
     async def fetch() -> bytes:
+        authorities = ssl.create_default_context()
         outside = urlsplit(address).hostname not in LOOPBACK_HOSTS
         with anyio.fail_after(MOST_DOCUMENT_SECONDS):
             async with httpx2.AsyncClient(
-                follow_redirects=False, timeout=MOST_DOCUMENT_SECONDS, trust_env=outside
+                follow_redirects=False, timeout=MOST_DOCUMENT_SECONDS, trust_env=outside, verify=authorities
             ) as client:
                 # No coding, so that what is counted is what comes.
                 wanted = {"Accept": "application/json", "Accept-Encoding": "identity"}
