@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from support.issuer import AUDIENCE, ISSUER, claims, ec_key, ed_key, key_set, public_jwk, rsa_key, signed
 
 from medward.guard.errors import MedwardError
+from medward.integrations.serving.identity import access_tokens
 from medward.integrations.serving.identity.access_tokens import TokenVerifier
 from medward.integrations.serving.identity.settings import ALGORITHMS, IdentitySettings
 from medward.integrations.serving.identity.signing_keys import IssuerKeys
@@ -327,3 +328,47 @@ def test_settings_that_would_not_do_are_refused(settings, said):
     with pytest.raises(MedwardError, match=said) as error:
         IdentitySettings(**given)
     assert "password" not in str(error.value)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds by which the clock of the verifier is ahead, with the dates of PyJWT left alone."""
+    ahead = [0.0]
+    true = time.time
+    monkeypatch.setattr(access_tokens.time, "time", lambda: true() + ahead[0])
+    return ahead
+
+
+def test_a_token_that_was_taken_is_judged_anew_each_time_it_comes(verifying, clock):
+    verifier = verifying(leeway=0)
+    held = b"certificate in DER"
+    token = signed(cnf={"x5t#S256": encoded(hashlib.sha256(held).digest())})
+    assert verified(verifier, token, held) is verified(verifier, token, held)
+    assert "another client certificate" in refusal_of(verifier, token, b"another")
+    clock[0] = 301
+    assert "expired" in refusal_of(verifier, token, held)
+    clock[0] = -301
+    assert "not valid yet" in refusal_of(verifier, token, held)
+    clock[0] = 0
+    assert verified(verifier, token, held)
+
+
+def test_a_token_that_was_taken_is_not_once_the_issuer_takes_its_key_back(tmp_path):
+    at = [0.0]
+    (tmp_path / "keys.json").write_bytes(key_set())
+    chosen = IdentitySettings(issuer=ISSUER, audience=AUDIENCE, jwks=str(tmp_path / "keys.json"))
+    verifier, token = TokenVerifier(chosen, IssuerKeys(chosen, lambda: at[0])), signed()
+    assert verified(verifier, token)
+    (tmp_path / "keys.json").write_bytes(key_set(public_jwk(rsa_key(1))))  # another key of the same id
+    at[0] = 2.0
+    assert "signature" in refusal_of(verifier, token)
+    assert verified(verifier, signed(rsa_key(1)))
+
+
+def test_what_is_remembered_of_tokens_is_bounded_and_only_of_those_taken(verifying, monkeypatch):
+    monkeypatch.setattr(access_tokens, "MOST_TAKEN", 3)
+    verifier = verifying()
+    for number in range(5):
+        verified(verifier, signed(jti=str(number)))
+        refusal_of(verifier, signed(rsa_key(1), jti=str(number)))
+    assert len(verifier._taken) == 3

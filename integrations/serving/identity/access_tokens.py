@@ -16,9 +16,11 @@ import hmac
 import json
 import math
 import re
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 
@@ -32,6 +34,7 @@ from medward.integrations.serving.identity.verified_token import TokenError, Ver
 from medward.integrations.serving.key_places import Scope
 
 MOST_TOKEN = 8192  # characters
+MOST_TAKEN = 1024  # tokens that need not be verified again
 MOST_CLAIM = 256  # characters of a jti or kid
 _PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _KINDS = ("jwt", "at+jwt", "application/at+jwt")  # an ID token has the first too: what tells it apart is its audience
@@ -46,12 +49,27 @@ _SAID: dict[type[Exception], str] = {
 _REQUIRED = ("iss", "aud", "exp", "iat")
 
 
+class _Taken(NamedTuple):
+    """A token whose signature was verified by `key`, found under its algorithm and id."""
+
+    key: jwt.PyJWK
+    algorithm: str
+    key_id: str | None
+    claims: Mapping[str, Any]
+    verified: VerifiedToken
+
+
 @dataclass(frozen=True, slots=True)
 class TokenVerifier:
-    """Verifies tokens by `settings`: of its issuer, for its audience, in time, with a name in its claims."""
+    """Verifies tokens by `settings`: of its issuer, for its audience, in time, with a name in its claims.
+
+    A client sends one token many times: of the last `MOST_TAKEN` that were taken the signature is not verified again
+    while the issuer's copy of its key is the one that verified it. Dates and holder are checked each time.
+    """
 
     settings: IdentitySettings
     keys: IssuerKeys = field(repr=False)
+    _taken: OrderedDict[bytes, _Taken] = field(default_factory=OrderedDict, init=False, repr=False, compare=False)
 
     async def verify(self, token: str, certificate: Callable[[], bytes | None] = lambda: None) -> VerifiedToken:
         """What `token` says, once its signature, issuer, audience and dates were verified.
@@ -61,6 +79,18 @@ class TokenVerifier:
         """
         if len(token) > MOST_TOKEN or _PARTS.fullmatch(token) is None:
             raise TokenError(_CANNOT_READ)
+        digest = hashlib.sha256(token.encode()).digest()
+        taken = self._taken.get(digest)
+        if taken is None or await self.keys.find(taken.key_id, taken.algorithm) is not taken.key:
+            taken = await self._verified(token)
+            self._taken[digest] = taken
+            while len(self._taken) > MOST_TAKEN:
+                self._taken.popitem(last=False)
+        self._check_dates(taken.claims)
+        _check_holder(taken.claims, certificate)
+        return taken.verified
+
+    async def _verified(self, token: str) -> _Taken:
         header, claims = (_read_part(part) for part in token.split(".")[:2])
         algorithm, key_id = self._checked_header(header)
         self._check_claims(claims)
@@ -79,10 +109,19 @@ class TokenVerifier:
             )
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             raise TokenError(_SAID.get(type(error), "its signature or form is wrong")) from None
-        _check_holder(claims, certificate)
         named = claims.get("jti") or token
         digest = hashlib.sha256(f"{self.settings.issuer} {named}".encode()).hexdigest()[:16]
-        return VerifiedToken(self._principal(claims), self._scopes(claims), digest)
+        return _Taken(
+            key, algorithm, key_id, claims, VerifiedToken(self._principal(claims), self._scopes(claims), digest)
+        )
+
+    def _check_dates(self, claims: Mapping[str, Any]) -> None:
+        """Refuse a token that was taken before and is not valid now; PyJWT says the same of new ones."""
+        now, leeway = time.time(), self.settings.leeway
+        if claims["exp"] <= now - leeway:
+            raise TokenError(_SAID[jwt.ExpiredSignatureError])
+        if max(claims["iat"], claims.get("nbf", 0)) > now + leeway:
+            raise TokenError(_SAID[jwt.ImmatureSignatureError])
 
     def _checked_header(self, header: Mapping[str, Any]) -> tuple[str, str | None]:
         """Its algorithm and key id; where it says to find a key (jwk, jku, x5c, x5u) is not looked at."""
