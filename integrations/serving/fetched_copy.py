@@ -15,14 +15,16 @@ from medward.guard.errors import MedwardError, UnavailableError
 _T = TypeVar("_T")
 _log = logging.getLogger("medward")
 FAILURE_PAUSE = 2.0  # seconds after a failed fetch in which none is tried
+PATIENCE = 6.0  # seconds that who asks waits for a fetch at most
 
 
 class FetchedCopy(Generic[_T]):
     """A copy of what `fetch` returns, which is at most `fresh` seconds old, or at most `stale` where fetching fails.
 
     Its age counts from when the fetch began. However many ask, one fetch runs at a time, in a thread of its own, and
-    after one that failed there is none for `FAILURE_PAUSE` seconds. `name` says in messages what it is a copy of.
-    `fetch` raises `MedwardError`, `UnavailableError` or `OSError` where it fails, and bounds its own time.
+    after one that failed there is none for `FAILURE_PAUSE` seconds. Nobody waits longer than `PATIENCE`
+    seconds for one. `name` says in messages what it is a copy of. `fetch` raises `MedwardError`, `UnavailableError` or
+    `OSError` where it fails.
     """
 
     def __init__(
@@ -52,18 +54,21 @@ class FetchedCopy(Generic[_T]):
         if (value := self._within(self._fresh)) is None:
             under_way = self._begin(FAILURE_PAUSE if self._failure else 0.0)
             if under_way is not None and not (self._failure and self._within(self._stale)):
-                await asyncio.wait((asyncio.wrap_future(under_way),))
+                await self._end_of(under_way)
             value = self._within(self._stale)
         if value is None:
-            raise UnavailableError(f"{self._name}: {self._failure or 'the copy is too old'}")
+            raise UnavailableError(f"{self._name}: {self._failure or 'they did not come in time'}")
         return value[0]
 
     async def renewed(self, pause: float) -> _T:
         """The copy, fetched anew unless that was tried in the last `pause` seconds; raises as `current` does."""
         under_way = self._begin(pause)
         if under_way is not None:
-            await asyncio.wait((asyncio.wrap_future(under_way),))
+            await self._end_of(under_way)
         return await self.current()
+
+    async def _end_of(self, under_way: Future[None]) -> None:
+        await asyncio.wait((asyncio.wrap_future(under_way),), timeout=PATIENCE)
 
     def _within(self, seconds: float) -> tuple[_T, float] | None:
         value = self._value
