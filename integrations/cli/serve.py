@@ -10,7 +10,7 @@ import typer
 
 from medward.guard.commissioning.period import LONGEST_MINUTES, CommissioningAsked
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.limit_options import limit_options
+from medward.integrations.cli.limit_options import chosen_settings, limit_options
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -21,6 +21,7 @@ from medward.integrations.cli.options import (
     console,
     see_working_directory,
 )
+from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
 
 
@@ -37,6 +38,9 @@ def serve_command(
     expect: Expect = None,
     certificate: Annotated[Path | None, typer.Option(help="PEM; with --private-key serves TLS")] = None,
     private_key: Annotated[Path | None, typer.Option(help="PEM")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option(help="PEM; clients must show a certificate of these authorities, besides their key")
+    ] = None,
     allow_origin: Annotated[
         list[str] | None,
         typer.Option(help="a web page's origin that may ask from a browser, as https://viewer.example; several times"),
@@ -70,20 +74,21 @@ def serve_command(
     commission_number: Annotated[
         int, typer.Option(min=1, help="2 for a second commissioning once the first ended, and so on")
     ] = 1,
-    **limits: Any,
+    **settings: Any,
 ) -> None:
     """Serve a bundle behind its guard over HTTP.
 
-    Each limit is an option, an environment variable MEDWARD_SERVE_..., or a line in the file of --config.
+    Each limit and each setting of [identity] is an option, an environment variable MEDWARD_SERVE_..., or a line in the
+    file of --config.
     """
     if commission is None and (commission_for is not None or commission_number != 1):
         raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
     from medward.integrations.serving import serve_bundle as run
     from medward.integrations.serving.alarm_notices import syslog, webhook
 
-    bounds = Limits(**limits)
     notices = [webhook(alarm_webhook, os.environ.get("MEDWARD_SERVE_ALARM_SECRET", ""))] if alarm_webhook else []
     notices += [syslog(alarm_syslog)] if alarm_syslog else []
+    limits, identity = chosen_settings(Limits, settings), chosen_settings(IdentitySettings, settings)
     if allow_code:
         see_working_directory()
     with printed_log(console, "medward.serving"):
@@ -95,11 +100,13 @@ def serve_command(
             port=port,
             anonymous=no_keys,
             resize=resize,
-            limits=bounds,
+            limits=limits,
             allow_code=allow_code,
             expect=expect,
             certificate=certificate,
             private_key=private_key,
+            client_ca=client_ca,
+            identity=identity,
             commissioning=_asked(commission, commission_for, commission_number),
             origins=allow_origin or (),
             notices=notices,

@@ -5,23 +5,37 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI, Response
 from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from medward.guard.errors import MedwardError
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
-from medward.integrations.serving import health, inference_protocol, kserve_v1, predict, problems
+from medward.integrations.serving import admin, health, inference_protocol, kserve_v1, predict, problems
+from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import BodyMeter
 from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
+from medward.integrations.serving.identity.authentication import Authenticator, Caller, Holds, anonymous, everybody
+from medward.integrations.serving.identity.failed_authentication import (
+    FailedAuthentication,
+    FailureCounter,
+    ignore_failure,
+)
+from medward.integrations.serving.identity.settings import IdentitySettings
+from medward.integrations.serving.key_use import KeyUse
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
-from medward.integrations.serving.service import Caller, Holds, Service, anonymous, everybody
+from medward.integrations.serving.service import Service
+
+if TYPE_CHECKING:  # imports cryptography, which only who takes tokens needs
+    from medward.integrations.serving.identity.access_tokens import TokenVerifier
 
 _log = logging.getLogger("medward")
 
@@ -36,14 +50,18 @@ def create_app(
     origins: Sequence[str] = (),
     rates_at: str | None = None,
     metrics: Metrics | None = None,
+    identity: IdentitySettings | None = None,
+    on_failed_authentication: Callable[[FailedAuthentication], None] = ignore_failure,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
     size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). `rates_at` is
-    the address of a Redis that counts ``limits.rate`` for all replicas. `metrics` are those that the
-    guard's own parts are counted in, if any. The guard's store is closed when the app shuts down.
+    the address of a Redis that counts ``limits.rate`` for all replicas. `metrics` are those that the guard's own parts
+    are counted in, if any. Beside keys the access tokens are taken that `identity` says. `on_failed_authentication` is
+    told, in the event loop, who failed to say who asks, within ``limits.failures``. The guard's store is closed when
+    the app shuts down.
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()
@@ -54,12 +72,15 @@ def create_app(
         _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
     for note in guard.notes:
         _log.warning("note: %s", note)
-    asking: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "predict")
-    watching: Callable[..., Awaitable[Principal]] = anonymous if keys is None else Caller(keys, "metrics")
+    known = None if keys is None else _authenticator(keys, service, identity, on_failed_authentication)
+    asking: Callable[..., Awaitable[Principal]] = anonymous if known is None else Caller(known, "predict")
+    watching: Callable[..., Awaitable[Principal]] = anonymous if known is None else Caller(known, "metrics")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        if known is not None and known.use is not None:
+            known.use.close()
         guard.store.close()
 
     app = FastAPI(
@@ -72,11 +93,13 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = service
-    reachable = health.readiness_probe(service, keys)
-    app.include_router(health.health_router(service, reachable, everybody if keys is None else Holds(keys, "metrics")))
+    reachable = health.readiness_probe(service, known)
+    app.include_router(health.health_router(service, reachable, Holds(known, "metrics") if known else everybody))
     app.include_router(predict.predict_router(service, asking, resize=resize))
     app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
+    if known is not None:
+        app.include_router(admin.admin_router(known.keys, guard.store, Caller(known, "admin")))
 
     @app.get(
         "/metrics",
@@ -84,7 +107,7 @@ def create_app(
         response_class=Response,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-            **problems.problem_responses(401, 403),
+            **problems.problem_responses(401, 403, 429),
         },
         dependencies=[Depends(watching)],
     )
@@ -102,3 +125,26 @@ def create_app(
     if origins:
         app.add_middleware(CORSMiddleware, **cross_origin_settings(origins))
     return app
+
+
+def _authenticator(
+    keys: KeyStore,
+    service: Service,
+    identity: IdentitySettings | None,
+    told: Callable[[FailedAuthentication], None],
+) -> Authenticator:
+    """Knows who asks of `service`, by keys and by what `identity` says."""
+    failures = FailureCounter(metrics=service.metrics, rate=AccountRate.of(service.limits.failures), told=told)
+    return Authenticator(keys=keys, failures=failures, tokens=token_verifier(identity), use=KeyUse(service.guard.store))
+
+
+def token_verifier(identity: IdentitySettings | None) -> TokenVerifier | None:
+    """What verifies the tokens that `identity` says, or None where none are taken."""
+    if identity is None or not identity.issuer:
+        return None
+    try:
+        from medward.integrations.serving.identity.access_tokens import TokenVerifier
+        from medward.integrations.serving.identity.signing_keys import IssuerKeys
+    except ModuleNotFoundError as error:
+        raise MedwardError(f"identity: tokens need {error.name}: pip install 'medward[serve]'") from None
+    return TokenVerifier(identity, IssuerKeys(identity))

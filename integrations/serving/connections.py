@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import ssl
 import uuid
 from collections import Counter
 from typing import Any
@@ -94,6 +95,13 @@ class Connection(H11Protocol):
         return self.client[0] if self.client else ""
 
     @property
+    def _client_certificate(self) -> str:
+        """What the client showed in its TLS handshake, as PEM, or ""; named as ASGI's TLS extension has it."""
+        tls = self.transport.get_extra_info("ssl_object")
+        shown = tls.getpeercert(binary_form=True) if tls is not None else None
+        return ssl.DER_cert_to_PEM_cert(shown) if shown else ""
+
+    @property
     def _open(self) -> list[Connection]:
         return [each for each in self.connections if not each.transport.is_closing()]
 
@@ -102,6 +110,8 @@ class Connection(H11Protocol):
         refused = self.beyond and scope["path"] not in PROBE_PATHS
         if refused:
             self.config.app.state.service.metrics.refused("connections")
+        if certificate := self._client_certificate:
+            scope.setdefault("extensions", {})["tls"] = {"client_cert_chain": [certificate]}
         await (busy if refused else self.config.loaded_app)(scope, receive, send)
 
 

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from pydantic import BaseModel
 
 from medward.guard.errors import IntegrityError, UnavailableError
-from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.identity.authentication import Authenticator
 from medward.integrations.serving.pool import HUNG
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.service import Service, model_name
@@ -97,17 +97,18 @@ class ReadinessProbe:
             return str(error)
 
 
-def readiness_probe(service: Service, keys: KeyStore | None) -> Reachable:
+def readiness_probe(service: Service, known: Authenticator | None) -> Reachable:
     """The one probe of a server, for all routes that tell whether it is ready.
 
     It is not while the server stops, or while every thread hangs in the model; one that hangs is a note. Else the store
-    is written to and the log's disk, and the keys are read.
+    is written to and the log's disk, and the keys are read. Without the keys of an issuer whose tokens are taken it is
+    not ready, or has a note where the site answers without parts that are away (``on_error = "flag"``).
     """
-    pool = service.pool
+    pool, tokens = service.pool, None if known is None else known.tokens
 
     def check() -> tuple[str, ...]:
-        if keys is not None:
-            keys.list()
+        if known is not None:
+            known.keys.list()
         return service.guard.check_ready()
 
     probe = ReadinessProbe(check)
@@ -118,7 +119,18 @@ def readiness_probe(service: Service, keys: KeyStore | None) -> Reachable:
         if pool.all_hung:
             raise HTTPException(503, HUNG, {"Retry-After": "30"})
         hung = (f"{pool.hung} of {pool.limits.workers} threads hang in the model",) if pool.hung else ()
-        return (*hung, *await probe())
+        return (*hung, *await issuer(), *await probe())
+
+    async def issuer() -> tuple[str, ...]:
+        try:
+            if tokens is not None:
+                await asyncio.wait_for(tokens.keys.check_ready(), PROBE_SECONDS)
+        except (UnavailableError, TimeoutError) as error:
+            said = str(error) or f"the issuer's keys did not come within {PROBE_SECONDS:g} s"
+            if service.guard.policy.on_error == "withhold":
+                raise UnavailableError(said) from None
+            return (f"no access token can be verified: {said}",)
+        return ()
 
     return reachable
 

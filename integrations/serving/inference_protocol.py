@@ -124,14 +124,14 @@ def inference_router(
 
     served = (("/models/{name}", Depends(named)), ("/models/{name}/versions/{version}", Depends(versioned)))
 
-    @routes.get("", summary="Server metadata", responses=problem_responses(401, 403), dependencies=[asking])
+    @routes.get("", summary="Server metadata", responses=problem_responses(401, 403, 429), dependencies=[asking])
     async def server() -> ServerMetadata:
         return ServerMetadata(name="medward", version=version, extensions=EXTENSIONS)
 
     @routes.post(
         "/repository/index",
         summary="Which models are served",
-        responses=problem_responses(400, 401, 403, 408, 413, 415, 422),
+        responses=problem_responses(400, 401, 403, 408, 413, 415, 422, 429),
         openapi_extra={"requestBody": {"content": {"application/json": {"schema": IndexRequest.model_json_schema()}}}},
         dependencies=[asking],
     )
@@ -193,12 +193,12 @@ def inference_router(
         )
         return _encoded(told, binary, commissioning_header(answer), split=any(wanted.values()))
 
-    counted = problem_responses(401, 403, 404, 422)
+    counted = problem_responses(401, 403, 404, 422, 429)
     if spec.name != "stats":  # whose metadata stand there
         routes.get(
             "/models/stats",
             summary="Counters of all models, with a key of scope metrics",
-            responses=problem_responses(401, 403),
+            responses=problem_responses(401, 403, 429),
             response_model_exclude_none=True,
             dependencies=[watching],
         )(all_statistics)

@@ -81,7 +81,7 @@ def kserve_router(service: Service, caller: Callable[..., Awaitable[Principal]],
     async def alive() -> Alive:
         return Alive()
 
-    @routes.get("/v1/models", summary="Models", responses=problem_responses(401, 403), dependencies=[asking])
+    @routes.get("/v1/models", summary="Models", responses=problem_responses(401, 403, 429), dependencies=[asking])
     async def models() -> ServedModels:
         return ServedModels(models=[spec.name])
 

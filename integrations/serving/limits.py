@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
 
-from medward.guard.errors import MedwardError
 from medward.guard.intake.picture import MOST_PIXELS
+from medward.integrations.serving.option_field import check_option_ranges, option_field
 
 A_MOMENT = 0.001  # seconds, the least that a time may be
-
-
-def _bound(default: Any, said: str, *, least: float = 1, most: float = float("inf")) -> Any:
-    """A field with its help for the command line and its range."""
-    return field(default=default, metadata={"help": said, "least": least, "most": most})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,30 +21,38 @@ class Limits:
     variable ``MEDWARD_SERVE_...``; what it bounds is in its help.
     """
 
-    workers: int = _bound(2, "requests that are answered at a time, each in a thread")
-    queue: int = _bound(32, "requests that wait, bodies and all, while every worker is busy", least=0)
-    share: float = _bound(0.5, "part of places, body memory and connections that one account may take", least=0, most=1)
-    rate: str = _bound("", "how often one account may ask: '60/minute' or '10/second; 20000/day'; empty: no bound")
-    deadline: float = _bound(120.0, "seconds in which a request is answered or refused", least=A_MOMENT)
-    body_bytes: int = _bound(16 * 2**20, "bytes that one request may hold; a raw mammogram takes 52428800")
-    body_seconds: float = _bound(30.0, "seconds in which a body must arrive", least=A_MOMENT)
-    rows: int = _bound(64, "rows that one request may hold")
-    pixels: int = _bound(MOST_PIXELS, "pixels that one uploaded image may have; by default a full-size radiograph")
-    connections: int = _bound(256, "connections that may be open; health probes have room beyond them")
-    header_seconds: float = _bound(10.0, "seconds that a connection may be open without a request", least=A_MOMENT)
-    stream_seconds: float = _bound(300.0, "seconds in which a streamed report is written and taken", least=A_MOMENT)
-    drain: float = _bound(5.0, "seconds after SIGTERM in which it answers on but is not ready", least=0)
-    stop_seconds: float = _bound(30.0, "seconds that requests under way have to finish after that", least=A_MOMENT)
+    workers: int = option_field(2, "requests that are answered at a time, each in a thread")
+    queue: int = option_field(32, "requests that wait, bodies and all, while every worker is busy", least=0)
+    share: float = option_field(
+        0.5, "part of places, body memory and connections that one account may take", least=0, most=1
+    )
+    rate: str = option_field(
+        "", "how often one account may ask: '60/minute' or '10/second; 20000/day'; empty: no bound"
+    )
+    failures: str = option_field(
+        "60/minute", "how often one address may fail to say who it is before its failures are 429; empty: no bound"
+    )
+    deadline: float = option_field(120.0, "seconds in which a request is answered or refused", least=A_MOMENT)
+    body_bytes: int = option_field(16 * 2**20, "bytes that one request may hold; a raw mammogram takes 52428800")
+    body_seconds: float = option_field(30.0, "seconds in which a body must arrive", least=A_MOMENT)
+    rows: int = option_field(64, "rows that one request may hold")
+    pixels: int = option_field(
+        MOST_PIXELS, "pixels that one uploaded image may have; by default a full-size radiograph"
+    )
+    connections: int = option_field(256, "connections that may be open; health probes have room beyond them")
+    header_seconds: float = option_field(
+        10.0, "seconds that a connection may be open without a request", least=A_MOMENT
+    )
+    stream_seconds: float = option_field(
+        300.0, "seconds in which a streamed report is written and taken", least=A_MOMENT
+    )
+    drain: float = option_field(5.0, "seconds after SIGTERM in which it answers on but is not ready", least=0)
+    stop_seconds: float = option_field(
+        30.0, "seconds that requests under way have to finish after that", least=A_MOMENT
+    )
 
     def __post_init__(self) -> None:
-        for bound in fields(self):
-            value, least, most = getattr(self, bound.name), bound.metadata["least"], bound.metadata["most"]
-            if isinstance(value, str):
-                continue
-            if not value >= least:
-                raise MedwardError(f"limits.{bound.name} must be >= {least}, got {value}")
-            if not value <= most:
-                raise MedwardError(f"limits.{bound.name} must be <= {most}, got {value}")
+        check_option_ranges(self, "limits")
 
     @property
     def places(self) -> int:

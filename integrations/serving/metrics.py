@@ -64,6 +64,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._failed_authentications = Counter(
+            "medward_failed_authentications",
+            "Requests refused for who asks: nothing sent, an unknown key, one that ended, a token, a scope.",
+            ["reason"],
+            registry=self.registry,
+        )
         self._errors = Counter("medward_errors", "Responses from 400 up.", ["route", "status"], registry=self.registry)
         self._jobs = Gauge("medward_jobs", "Requests being read, queued or answered.", registry=self.registry)
         self._alarms = Counter(
@@ -104,6 +110,10 @@ class Metrics:
     def refused(self, reason: RefusalReason) -> None:
         """Count one request that was not answered."""
         self._refused.labels(reason).inc()
+
+    def failed_authentication(self, reason: str) -> None:
+        """Count one request that was refused for who asks, whether or not it was one too many."""
+        self._failed_authentications.labels(reason).inc()
 
     def answer(self, answer: Answer) -> None:
         """Count levels, certificates and verdicts; of a verdict the part and never the account."""

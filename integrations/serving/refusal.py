@@ -8,10 +8,11 @@ from typing import Literal
 
 from fastapi import HTTPException
 
-RefusalReason = Literal["busy", "share", "rate", "memory", "connections", "deadline", "hung", "left"]
+RefusalReason = Literal["busy", "share", "rate", "memory", "connections", "deadline", "hung", "left", "failures"]
 CountRefusal = Callable[[RefusalReason], None]
 """Counts one request that was not answered: for want of a place, for its account's share or rate, for want of memory or
-connections, for its deadline, for a model that hangs, or because its client left before the model was asked."""
+connections, for its deadline, for a model that hangs, because its client left before the model was asked, or
+because its address failed too often to say who asks."""
 
 
 def uncounted(reason: RefusalReason) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,8 +61,13 @@ def server_of(
     port: int = 0,
     certificate: Path | None = None,
     private_key: Path | None = None,
+    client_ca: Path | None = None,
 ) -> DrainingServer:
-    """A server of `app`, an app of `create_app`, within `limits`."""
+    """A server of `app`, an app of `create_app`, within `limits`.
+
+    With `client_ca` (PEM) nobody without a client certificate of these authorities gets beyond the TLS handshake,
+    health probes included.
+    """
     config = uvicorn.Config(
         app,
         host=host,
@@ -80,5 +86,7 @@ def server_of(
         proxy_headers=False,
         ssl_certfile=certificate,
         ssl_keyfile=private_key,
+        ssl_ca_certs=client_ca,
+        ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_REQUIRED,
     )
     return DrainingServer(config, app.state.service.pool, limits.drain)

@@ -1,4 +1,4 @@
-"""What the routes share: the guard behind its pool, and who may ask."""
+"""What the routes share: the guard behind its pool."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import Depends, Header, HTTPException, Path, Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Header, Path, Request
 from starlette.requests import ClientDisconnect
 
-from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
+from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Answer, Array, Level, Principal, Query
 from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import Arrivals
-from medward.integrations.serving.keys import KeyStore, Scope
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.pool import Pool, Work
@@ -33,7 +31,6 @@ if TYPE_CHECKING:  # needs the extra `text`
 _R = TypeVar("_R")
 _log = logging.getLogger("medward")
 LONGEST_STUDY = 128  # characters; a UID has 64
-bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
 Study = Annotated[
     str,
     Header(
@@ -42,7 +39,6 @@ Study = Annotated[
         description="What all images of the request belong to, as a StudyInstanceUID: slices of one study look alike.",
     ),
 ]
-header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, without a scheme.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,60 +214,6 @@ async def _left(request: Request) -> None:
 def _refuse_unavailable(answer: Answer) -> None:
     if answer.unavailable:
         raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
-
-
-async def presented_token(
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-    api_key: Annotated[str | None, Security(header)],
-) -> str | None:
-    """The key that a request presents, in either header."""
-    return credentials.credentials if credentials else api_key
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Turns a request's key into its principal: 401 without one, 403 for the wrong scope."""
-
-    keys: KeyStore
-    scope: Scope
-
-    async def __call__(self, token: Annotated[str | None, Depends(presented_token)]) -> Principal:
-        """Who asks."""
-        key = self.keys.authenticate(token) if token else None
-        if key is None:
-            raise HTTPException(401, "send a valid key as Authorization: Bearer or X-API-Key", CHALLENGE)
-        if key.scope != self.scope:
-            raise HTTPException(403, f"this key is for {key.scope}, the route needs one for {self.scope}")
-        return key.principal
-
-
-@dataclass(frozen=True, slots=True)
-class Holds:
-    """Tells whether a request holds a key of a scope, and refuses nobody; False while the keys cannot be read."""
-
-    keys: KeyStore
-    scope: Scope
-
-    async def __call__(self, token: Annotated[str | None, Depends(presented_token)]) -> bool:
-        """Whether it does."""
-        try:
-            await Caller(self.keys, self.scope)(token)
-        except (HTTPException, IntegrityError):
-            return False
-        return True
-
-
-async def everybody() -> bool:
-    """Whoever asks holds what is asked for: the development mode without keys."""
-    return True
-
-
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
-
-
-async def anonymous() -> Principal:
-    """Everybody is one principal: the development mode without keys."""
-    return ("anonymous",)
 
 
 def model_name(spec: ModelSpec) -> Any:

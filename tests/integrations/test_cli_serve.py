@@ -8,6 +8,7 @@ import pytest
 
 from medward.integrations import serving
 from medward.integrations.cli import main
+from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
 
 OTHER = {int: 7, float: 0.25, str: "5/minute"}
@@ -15,15 +16,15 @@ OTHER = {int: 7, float: 0.25, str: "5/minute"}
 
 @pytest.fixture
 def served(monkeypatch):
-    """Run ``medward serve``: the limits that the server gets, or the exit code."""
+    """Run ``medward serve``: the limits that the server gets, or another `part` of its settings, or the exit code."""
     found = []
     monkeypatch.setattr(serving, "serve_bundle", lambda bundle, **options: found.append(options), raising=False)
 
-    def run(*arguments):
+    def run(*arguments, part="limits"):
         found.clear()
         with pytest.raises(SystemExit) as done:
             main(["serve", "bundle", *map(str, arguments)])
-        return found[0]["limits"] if found else done.value.code
+        return found[0][part] if found else done.value.code
 
     return run
 
@@ -97,3 +98,69 @@ def test_help_says_every_limit_and_its_variable(capsys, monkeypatch):
         assert f"--{bound.name.replace('_', '-')}" in said
         assert f"MEDWARD_SERVE_{bound.name.upper()}" in said
         assert bound.metadata["help"][:40] in said
+
+
+IDENTITY = {
+    "issuer": "https://login.example",
+    "audience": "https://medward.example",
+    "jwks": "https://login.example/keys",
+    "algorithms": "PS256",
+    "organisation": "hospital-a",
+    "claims": "azp fhirUser",
+    "predict_scopes": "system/Observation.c",
+    "metrics_scopes": "medward/metrics",
+    "admin_scopes": "medward/admin",
+    "leeway": 7.0,
+    "life": 600.0,
+    "fresh": 60.0,
+    "stale": 120.0,
+}
+
+
+def flags(settings):
+    return [part for name, value in settings.items() for part in (f"--identity-{name.replace('_', '-')}", value)]
+
+
+def test_every_setting_of_identity_is_a_flag_a_variable_and_a_line_in_its_table(served, tmp_path, monkeypatch):
+    assert set(IDENTITY) == {each.name for each in fields(IdentitySettings)}
+    wanted = IdentitySettings(**IDENTITY)
+    lines = [f"{name.replace('_', '-')} = {value!r}" for name, value in IDENTITY.items() if name != "claims"]
+    file = tmp_path / "serve.toml"
+    file.write_text("\n".join(["workers = 3", "[identity]", 'claims = ["azp", "fhirUser"]', *lines]))
+    assert served("--config", file, part="identity") == wanted
+    assert served("--config", file) == Limits(workers=3)
+    assert served(*flags(IDENTITY), part="identity") == wanted
+    for name, value in IDENTITY.items():
+        monkeypatch.setenv(f"MEDWARD_SERVE_IDENTITY_{name.upper()}", str(value))
+    assert served(part="identity") == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("identity = 3", "[identity] must be a table, got 3"),
+        ("[identity]\nissuers = 'x'", "[identity]: 'issuers' is no setting; one of issuer, audience, "),
+        ("[identity]\nleeway = '30'", "[identity]: leeway must be of type float, got '30'"),
+        ("[identity]\nclaims = ['a', 1]", "[identity]: claims must be of type str"),
+        ("[identity]\nissuer = 'https://login.example'", "identity.audience: is needed"),
+        ("[other]\nx = 1", "'other' is no limit"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_a_sentence(served, tmp_path, capsys, content, said):
+    (tmp_path / "serve.toml").write_text(content)
+    assert served("--config", tmp_path / "serve.toml") == 3
+    assert said in capsys.readouterr().err
+
+
+def test_tokens_and_no_keys_at_once_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit) as done:
+        main(
+            [
+                "serve",
+                str(tmp_path),
+                "--no-keys",
+                *flags(IDENTITY | {"leeway": "1", "life": "600", "fresh": "60", "stale": "60"}),
+            ]
+        )
+    assert done.value.code == 3
+    assert "leave --no-keys out" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
+from support.live_servers import wait_until
 from support.processes import serving
 
 from medward.guard.accounts.stores import MemoryStore
@@ -117,6 +118,7 @@ def test_a_served_process_logs_json_from_its_first_line_on(tmp_path):
         token = KeyStore(server.state / "keys.json").add(("a",))
         answer = httpx.post(f"{server.url}/v1/predict?key={token}", json=ROW, headers={"X-API-Key": token})
         assert answer.status_code == 200
+        wait_until(lambda: '"/v1/predict"' in (tmp_path / "stderr").read_text())
     found = [json.loads(line) for line in (tmp_path / "stderr").read_text().splitlines()]
     assert all({"timestamp", "level", "logger", "event"} <= each.keys() for each in found)
     (asked,) = [each for each in found if each.get("route") == "/v1/predict"]
