@@ -14,8 +14,10 @@ from starlette.middleware.gzip import GZipMiddleware
 from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
+from medward.integrations.clinical.fhir_settings import FhirSettings
 from medward.integrations.serving import health, inference_protocol, kserve_v1, predict, problems
 from medward.integrations.serving.arrivals import BodyMeter
+from medward.integrations.serving.clinical_forms import ClinicalForms
 from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
@@ -34,14 +36,15 @@ def create_app(
     version: str = "1",
     origins: Sequence[str] = (),
     rates_at: str | None = None,
+    fhir: FhirSettings | None = None,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
     size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). `rates_at` is
-    the address of a Redis that counts ``limits.rate`` for all replicas. The guard's store is closed when the app shuts
-    down.
+    the address of a Redis that counts ``limits.rate`` for all replicas. `fhir` is what answers in FHIR say of the site.
+    The guard's store is closed when the app shuts down.
     """
     limits = limits or Limits()
     service = Service.of(guard, limits, shared=keys is not None, version=version, rates_at=rates_at)
@@ -72,7 +75,8 @@ def create_app(
     app.state.service = service
     reachable = health.readiness_probe(service, keys)
     app.include_router(health.health_router(service, reachable, everybody if keys is None else Holds(keys, "metrics")))
-    app.include_router(predict.predict_router(service, asking, resize=resize))
+    forms = ClinicalForms(spec=guard.model.spec, version=version, settings=fhir or FhirSettings())
+    app.include_router(predict.predict_router(service, asking, forms, resize=resize))
     app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
 
