@@ -8,6 +8,7 @@ from typing import Any
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import is_dicom
+from medward.guard.intake.picture import image_library
 
 LONGEST_UID = 64
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+", re.ASCII)
@@ -41,6 +42,7 @@ def dicom_instance(file: bytes) -> DicomInstance | None:
     """
     if not is_dicom(file):
         return None
+    image_library("pydicom", "DICOM files", "dicom")
     from medward.guard.intake.dicom import HUSH, parse_dicom  # needs the extra `dicom`
 
     try:

@@ -1,9 +1,9 @@
 """An answer as a DICOM structured report: TID 1500, one group of measurements for each instance that was read.
 
 It is partial and preliminary, for nobody has verified it, and lies in the study of its instances, whose patient it
-takes from their own headers. What the guard withholds is said in the instance's group. Names of classes and findings are
-Medward's own codes (99MEDWARD) that have their text as meaning. Texts of report models are not in it, their findings
-are. References: DICOM PS3.16, TID 1500 and 1501; the library highdicom.
+takes from their own headers. What the guard withholds is said in the instance's group. Names of classes and findings
+are Medward's own codes (99MEDWARD) that have their text as meaning. Texts of report models are not in it, their
+findings are. References: DICOM PS3.16, TID 1500 and 1501; the library highdicom.
 """
 
 from __future__ import annotations
@@ -120,15 +120,7 @@ def _group(hd: Any, answer: Answer, row: dict[str, Any], instance: DicomInstance
     """What was found on one instance."""
     source = hd.sr.SourceImageForMeasurementGroup(instance.sop_class, instance.sop_instance)
     identifier = hd.sr.TrackingIdentifier(derived_uid(f"{answer.id}/{place}"), f"{answer.id}/{place}")
-    said = [("level of release", row["level"])]
-    if answer.commissioning is not None:
-        said.append(("purpose", "for testing only, not for a patient"))
-    numbers: list[tuple[str, float, str]] = []
-    if row["level"] == "withheld":
-        said.append(("answer", "withheld by the guard"))
-    else:
-        decided, numbers = _decided(answer, row)
-        said += decided
+    numbers = [] if row["level"] == "withheld" else _decided(answer, row)[1]
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=identifier,
         measurements=[
@@ -136,10 +128,21 @@ def _group(hd: Any, answer: Answer, row: dict[str, Any], instance: DicomInstance
             for name, value, unit in numbers
         ],
         qualitative_evaluations=[
-            hd.sr.QualitativeEvaluation(name=_own_code(hd, name), value=_own_code(hd, value)) for name, value in said
+            hd.sr.QualitativeEvaluation(name=_own_code(hd, name), value=_own_code(hd, value))
+            for name, value in row_words(answer, row)
         ],
         source_images=[source],
     )
+
+
+def row_words(answer: Answer, row: dict[str, Any]) -> list[tuple[str, str]]:
+    """What one of the `rows` of `answer` says in words, each with its name; of a withheld one that it is."""
+    said = [("level of release", str(row["level"]))]
+    if answer.commissioning is not None:
+        said.append(("purpose", "for testing only, not for a patient"))
+    if row["level"] == "withheld":
+        return [*said, ("answer", "withheld by the guard")]
+    return [*said, *_decided(answer, row)[0]]
 
 
 def _decided(answer: Answer, row: dict[str, Any]) -> tuple[list[tuple[str, str]], list[tuple[str, float, str]]]:

@@ -15,9 +15,9 @@ from medward.guard.pipeline import Guard
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.clinical.fhir_settings import FhirSettings
-from medward.integrations.serving import health, inference_protocol, kserve_v1, predict, problems
+from medward.integrations.serving import dicomweb_routes, health, inference_protocol, kserve_v1, predict, problems
 from medward.integrations.serving.arrivals import BodyMeter
-from medward.integrations.serving.clinical_forms import ClinicalForms
+from medward.integrations.serving.clinical_forms import DICOM_SR, ClinicalForms
 from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.keys import KeyStore
@@ -77,6 +77,8 @@ def create_app(
     app.include_router(health.health_router(service, reachable, everybody if keys is None else Holds(keys, "metrics")))
     forms = ClinicalForms(spec=guard.model.spec, version=version, settings=fhir or FhirSettings())
     app.include_router(predict.predict_router(service, asking, forms, resize=resize))
+    if DICOM_SR in forms.types:
+        app.include_router(dicomweb_routes.store_router(service, asking, forms, resize=resize))
     app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
 

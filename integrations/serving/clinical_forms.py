@@ -57,10 +57,11 @@ class ClinicalForms:
         whole = {FHIR_JSON: {"type": "object"}, DICOM_SR: {"type": "string", "format": "binary"}}
         return {kind: {"schema": whole[kind]} for kind in self.types[1:]}
 
-    def wanted(self, request: Request) -> str:
-        """The form that `request` accepts; 406 for one that this model's answers do not have."""
-        form = preferred_type(request.headers.get("accept", ""), (PLAIN_JSON, FHIR_JSON, DICOM_SR))
-        if form not in self.types:
+    def wanted(self, request: Request, *more: str) -> str:
+        """The form that `request` accepts, the first of `more` where it says none; 406 for one there is not."""
+        known = dict.fromkeys((*more, PLAIN_JSON, FHIR_JSON, DICOM_SR))
+        form = preferred_type(request.headers.get("accept", ""), [*known])
+        if form not in (*self.types, *more):
             raise HTTPException(406, f"answers of {self.spec.name} have no such form; accept {', '.join(self.types)}")
         return form
 

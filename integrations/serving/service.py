@@ -212,6 +212,7 @@ class Service:
             study=study or received.study,
             pictures=received.pictures,
             known=received.known,
+            retrieved=received.retrieved,
         )
 
 
