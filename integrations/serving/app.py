@@ -11,9 +11,12 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from medward.guard.errors import MedwardError
 from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
+from medward.integrations.clinical.dicomweb_source import DicomWebSource
 from medward.integrations.clinical.fhir_settings import FhirSettings
 from medward.integrations.serving import dicomweb_routes, health, inference_protocol, kserve_v1, predict, problems
 from medward.integrations.serving.arrivals import BodyMeter
@@ -37,13 +40,15 @@ def create_app(
     origins: Sequence[str] = (),
     rates_at: str | None = None,
     fhir: FhirSettings | None = None,
+    source: DicomWebSource | None = None,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
     `keys` None is for development: everybody is the principal ("anonymous",), shares one account, and may
     read ``/metrics`` and the notes of ``/readyz``, which are logged here as well. `resize` lets image files of another
     size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). `rates_at` is
-    the address of a Redis that counts ``limits.rate`` for all replicas. `fhir` is what answers in FHIR say of the site.
+    the address of a Redis that counts ``limits.rate`` for all replicas. `fhir` is what answers in FHIR say of the site,
+    `source` the archive that studies are fetched from.
     The guard's store is closed when the app shuts down.
     """
     limits = limits or Limits()
@@ -79,6 +84,12 @@ def create_app(
     app.include_router(predict.predict_router(service, asking, forms, resize=resize))
     if DICOM_SR in forms.types:
         app.include_router(dicomweb_routes.store_router(service, asking, forms, resize=resize))
+    if source is not None:
+        if DICOM_SR not in forms.types:
+            raise MedwardError(f"source: {guard.model.spec.name} takes no image files, so no studies; leave it out")
+        app.include_router(dicomweb_routes.source_router(service, asking, forms, source, resize=resize))
+    for note in source_notes(guard.policy, source):
+        _log.warning("note: %s", note)
     app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
 
@@ -106,3 +117,13 @@ def create_app(
     if origins:
         app.add_middleware(CORSMiddleware, **cross_origin_settings(origins))
     return app
+
+
+def source_notes(policy: Policy, source: DicomWebSource | None) -> tuple[str, ...]:
+    """Where policy and server do not fit: a sentence, or none."""
+    apart = policy.source.uploads != "same" or policy.source.upload_bits > 0
+    if source is not None and not apart:
+        return ('a source is set, but [source] uploads = "same": uploads are told as much as studies of the archive',)
+    if source is None and apart:
+        return ("the policy lets less leave of uploads, and no --source is set: every answer is such",)
+    return ()

@@ -7,25 +7,29 @@ Reference: DICOM PS3.18, sec. 10.5.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from medward.guard.intake.instance import LONGEST_UID
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Answer, Principal
+from medward.integrations.clinical.dicomweb_source import DicomWebSource, NotInSource, StudyName
 from medward.integrations.clinical.multipart_related import DICOM_PART, RELATED, related_boundary, related_files
-from medward.integrations.serving.body import media_type
+from medward.integrations.serving.body import CLOSE, media_type
 from medward.integrations.serving.clinical_forms import PLAIN_JSON, ClinicalForms
 from medward.integrations.serving.kserve_v1 import ROWWISE
 from medward.integrations.serving.predictions import client_view, commissioning_header
-from medward.integrations.serving.problems import problem_responses
+from medward.integrations.serving.problems import mistake_sentence, problem_responses
 from medward.integrations.serving.service import Service
 from medward.integrations.serving.store_response import DICOM_JSON, store_content
 from medward.integrations.serving.study_instances import FailedInstance, InstanceReader, NothingRead, StudyRead
 
-STORE_PATH = "/dicom-web/studies"
+STORE_PATH, SOURCE_PATH = "/dicom-web/studies", "/v1/predict/study"
+Uid = Annotated[str, Field(max_length=LONGEST_UID, pattern=r"^[0-9]+(\.[0-9]+)+$")]
+LONGEST_NAME = 1024  # bytes of a body that names a study
 NOT_ALL, NONE_READ = 202, 409
 """Statuses of STOW-RS where some instances failed, and where all did."""
 
@@ -73,6 +77,73 @@ def store_router(
             return await answered_study(request, principal, files, service, reader, forms, form)
 
     return routes
+
+
+class NamedStudy(BaseModel):
+    """What is to be fetched from the archive: a study, a series of it, or one instance of that."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    study: Uid
+    series: Uid | None = None
+    instance: Uid | None = None
+
+
+def source_router(
+    service: Service,
+    caller: Callable[..., Awaitable[Principal]],
+    forms: ClinicalForms,
+    source: DicomWebSource,
+    *,
+    resize: bool,
+) -> APIRouter:
+    """The route for studies of `source`; `caller` says who asks."""
+    routes, limits, reader = APIRouter(), service.limits, instance_reader(service, resize=resize)
+    asking = Depends(caller)
+
+    @routes.post(
+        SOURCE_PATH,
+        summary="Classify a study of the archive",
+        response_class=Response,
+        responses={
+            **problem_responses(400, 401, 403, 404, 406, 408, 413, 415, 422, 429, 500, 503),
+            **{status: {"content": study_schemas(forms)} for status in (200, NOT_ALL, NONE_READ)},
+        },
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {PLAIN_JSON: {"schema": NamedStudy.model_json_schema()}},
+            }
+        },
+    )
+    async def predict_study(request: Request, principal: Principal = asking) -> Response:
+        form = forms.wanted(request)
+        async with service.admitted(request, principal):
+            name = await _study_name(request)
+            try:
+                files = await source.retrieve(name, limits.rows, request.state.arrival.add)
+            except NotInSource as absent:
+                raise HTTPException(404, str(absent)) from None
+            return await answered_study(request, principal, files, service, reader, forms, form, retrieved=True)
+
+    return routes
+
+
+async def _study_name(request: Request) -> StudyName:
+    """What the body of `request` names, which is short."""
+    if media_type(request) != PLAIN_JSON:
+        raise HTTPException(415, f'send {PLAIN_JSON} {{"study": UID}}')
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LONGEST_NAME:
+            raise HTTPException(413, f"the body names a study in at most {LONGEST_NAME} bytes", CLOSE)
+    try:
+        named = NamedStudy.model_validate_json(bytes(body))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise HTTPException(400 if first["type"] == "json_invalid" else 422, mistake_sentence(first)) from None
+    return StudyName(study=named.study, series=named.series or "", instance=named.instance or "")
 
 
 def instance_reader(service: Service, *, resize: bool) -> InstanceReader:

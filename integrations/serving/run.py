@@ -17,6 +17,8 @@ from medward.guard.bundle import folder as bundles
 from medward.guard.certificate import certificate_sentence
 from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
+from medward.integrations.clinical.dicomweb_source import DicomWebSource
+from medward.integrations.clinical.fhir_settings import FhirSettings
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.circuit_breaker import BreakerStore
 from medward.integrations.serving.cross_origin import checked_origins
@@ -42,6 +44,8 @@ def load_app(
     expect: str | None = None,
     commissioning: CommissioningAsked | None = None,
     origins: Sequence[str] = (),
+    fhir: Path | None = None,
+    source: DicomWebSource | None = None,
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
@@ -49,7 +53,8 @@ def load_app(
     `open_store`) names another place for what the monitors know: replicas of one bundle that share it share its
     accounts and its salt, each with a folder, a log and keys of its own.
     `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is begun, or gone on with where
-    it was begun before; without keys it is that of the one anonymous organisation.
+    it was begun before; without keys it is that of the one anonymous organisation. `fhir` is a file of `FhirSettings`,
+    `source` the archive that studies are fetched from.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     if loaded.card.certificate is not None:
@@ -75,6 +80,8 @@ def load_app(
         version=version,
         origins=origins,
         rates_at=store if store and ":" in store else None,
+        fhir=FhirSettings.load(fhir, guard.model.spec) if fhir else None,
+        source=source,
     )
 
 
@@ -94,6 +101,8 @@ def serve_bundle(
     private_key: Path | None = None,
     commissioning: CommissioningAsked | None = None,
     origins: Sequence[str] = (),
+    fhir: Path | None = None,
+    source: DicomWebSource | None = None,
 ) -> None:
     """Serve until interrupted; requests under way are finished first (`DrainingServer`).
 
@@ -126,6 +135,8 @@ def serve_bundle(
         expect=expect,
         commissioning=commissioning,
         origins=origins,
+        fhir=fhir,
+        source=source,
     )
     server = server_of(app, limits, host=host, port=port, certificate=certificate, private_key=private_key)
     with suppress(KeyboardInterrupt):  # raised anew once it has stopped
