@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, utc_day
+from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, upload_budgets, utc_day
 from medward.guard.accounts.overview import AccountReader
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.suspension import SuspensionWatch
@@ -302,6 +302,9 @@ class Guard:
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
         budgets = budgets_for(self.policy.budget, request.principal, self._parts.release_name)
+        if not request.retrieved:
+            bits = self.policy.source.upload_bits
+            budgets |= upload_budgets(self.policy.budget, bits, request.principal, self._parts.release_name)
         if not budgets:
             return levels, []
         try:

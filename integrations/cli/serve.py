@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +23,9 @@ from medward.integrations.cli.options import (
 )
 from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
+
+if TYPE_CHECKING:
+    from medward.integrations.clinical.dicomweb_source import DicomWebSource
 
 
 @limit_options
@@ -74,12 +77,23 @@ def serve_command(
     commission_number: Annotated[
         int, typer.Option(min=1, help="2 for a second commissioning once the first ended, and so on")
     ] = 1,
+    fhir: Annotated[
+        Path | None, typer.Option(help="TOML file: whose identifiers PatientIDs are, codes of classes and findings")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MEDWARD_SERVE_SOURCE", help="DICOMweb archive that studies are fetched from, by their UIDs"
+        ),
+    ] = None,
+    source_mib: Annotated[int, typer.Option(min=1, help="MiB that one study of the archive may have")] = 256,
+    source_seconds: Annotated[float, typer.Option(min=0.1, help="seconds in which the archive must answer")] = 60.0,
     **settings: Any,
 ) -> None:
     """Serve a bundle behind its guard over HTTP.
 
     Each limit and each setting of [identity] is an option, an environment variable MEDWARD_SERVE_..., or a line in the
-    file of --config.
+    file of --config. What the archive asks for is read from MEDWARD_SOURCE_AUTHORIZATION, as "Bearer TOKEN".
     """
     if commission is None and (commission_for is not None or commission_number != 1):
         raise MedwardError("commission-for and commission-number: say for how many minutes with --commission")
@@ -112,6 +126,8 @@ def serve_command(
             notices=notices,
             log_format=log_format,
             log_level=log_level,
+            fhir=fhir,
+            source=_source(source, source_mib, source_seconds),
         )
 
 
@@ -119,3 +135,12 @@ def _asked(minutes: int | None, organisation: str | None, number: int) -> Commis
     if minutes is None:
         return None
     return CommissioningAsked(minutes=minutes, organisation=organisation, number=number)
+
+
+def _source(url: str | None, mib: int, seconds: float) -> DicomWebSource | None:
+    if url is None:
+        return None
+    from medward.integrations.clinical.dicomweb_source import DicomWebSource
+
+    authorization = os.environ.get("MEDWARD_SOURCE_AUTHORIZATION", "")
+    return DicomWebSource(url=url, authorization=authorization, most_bytes=mib * 2**20, seconds=seconds)

@@ -14,11 +14,23 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from medward.guard.errors import MedwardError
 from medward.guard.pipeline import Guard
+from medward.guard.policy import Policy
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
-from medward.integrations.serving import admin, health, inference_protocol, kserve_v1, predict, problems
+from medward.integrations.clinical.dicomweb_source import DicomWebSource
+from medward.integrations.clinical.fhir_settings import FhirSettings
+from medward.integrations.serving import (
+    admin,
+    dicomweb_routes,
+    health,
+    inference_protocol,
+    kserve_v1,
+    predict,
+    problems,
+)
 from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import BodyMeter
+from medward.integrations.serving.clinical_forms import DICOM_SR, ClinicalForms
 from medward.integrations.serving.cross_origin import cross_origin_settings
 from medward.integrations.serving.edge import Edge
 from medward.integrations.serving.identity.authentication import Authenticator, Caller, Holds, anonymous, everybody
@@ -52,6 +64,8 @@ def create_app(
     metrics: Metrics | None = None,
     identity: IdentitySettings | None = None,
     on_failed_authentication: Callable[[FailedAuthentication], None] = ignore_failure,
+    fhir: FhirSettings | None = None,
+    source: DicomWebSource | None = None,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
@@ -60,8 +74,9 @@ def create_app(
     size in; see `guard.intake.decode`. `version` names the bundle. Web pages of `origins` may ask (CORS). `rates_at` is
     the address of a Redis that counts ``limits.rate`` for all replicas. `metrics` are those that the guard's own parts
     are counted in, if any. Beside keys the access tokens are taken that `identity` says. `on_failed_authentication` is
-    told, in the event loop, who failed to say who asks, within ``limits.failures``. The guard's store is closed when
-    the app shuts down.
+    told, in the event loop, who failed to say who asks, within ``limits.failures``. `fhir` is what answers in FHIR say
+    of the site, `source` the archive that studies are fetched from. The guard's store is closed when the app shuts
+    down.
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()
@@ -95,7 +110,16 @@ def create_app(
     app.state.service = service
     reachable = health.readiness_probe(service, known)
     app.include_router(health.health_router(service, reachable, Holds(known, "metrics") if known else everybody))
-    app.include_router(predict.predict_router(service, asking, resize=resize))
+    forms = ClinicalForms(spec=guard.model.spec, version=version, settings=fhir or FhirSettings())
+    app.include_router(predict.predict_router(service, asking, forms, resize=resize))
+    if DICOM_SR in forms.types:
+        app.include_router(dicomweb_routes.store_router(service, asking, forms, resize=resize))
+    if source is not None:
+        if DICOM_SR not in forms.types:
+            raise MedwardError(f"source: {guard.model.spec.name} takes no image files, so no studies; leave it out")
+        app.include_router(dicomweb_routes.source_router(service, asking, forms, source, resize=resize))
+    for note in source_notes(guard.policy, source):
+        _log.warning("note: %s", note)
     app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
     if known is not None:
@@ -148,3 +172,13 @@ def token_verifier(identity: IdentitySettings | None) -> TokenVerifier | None:
     except ModuleNotFoundError as error:
         raise MedwardError(f"identity: tokens need {error.name}: pip install 'medward[serve]'") from None
     return TokenVerifier(identity, IssuerKeys(identity))
+
+
+def source_notes(policy: Policy, source: DicomWebSource | None) -> tuple[str, ...]:
+    """Where policy and server do not fit: a sentence, or none."""
+    apart = policy.source.uploads != "same" or policy.source.upload_bits > 0
+    if source is not None and not apart:
+        return ('a source is set, but [source] uploads = "same": uploads are told as much as studies of the archive',)
+    if source is None and apart:
+        return ("the policy lets less leave of uploads, and no --source is set: every answer is such",)
+    return ()

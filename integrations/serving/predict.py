@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,6 +15,7 @@ from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
+from medward.integrations.serving.clinical_forms import PLAIN_JSON, ClinicalForms, file_instances
 from medward.integrations.serving.forms import FIELDS, STUDY_FIELD, one_study, read_form
 from medward.integrations.serving.predictions import (
     AnyPrediction,
@@ -38,8 +39,10 @@ RASTER_TYPES, DICOM_TYPE = ("image/png", "image/jpeg"), "application/dicom"
 FILE_TYPES = (*RASTER_TYPES, DICOM_TYPE)
 
 
-def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
-    """The route, for the model and limits of `service`; `caller` says who asks."""
+def predict_router(
+    service: Service, caller: Callable[..., Awaitable[Principal]], forms: ClinicalForms, *, resize: bool
+) -> APIRouter:
+    """The route, for the model and limits of `service`; `caller` says who asks, `forms` what else may be accepted."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
     body_type, wanted = request_type(spec), wanted_form(spec)
@@ -53,26 +56,29 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         summary="Classify rows or images",
         response_model=prediction_type(spec, certified=service.guard.policy.certify.enabled),
         response_model_exclude_unset=True,
-        responses=_responses(report),
+        responses=_responses(report, forms.schemas),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
     async def predict(
         request: Request, response: Response, principal: Principal = asking, study: Study = ""
     ) -> AnyPrediction | Response:
+        form = forms.wanted(request)
         async with service.admitted(request, principal):
-            read = await received(request, study)
+            read = forms.reading(form, await received(request, study, form))
             if report and wants_events(request):
                 account = "/".join(principal)
                 with ExitStack() as held:
                     held.enter_context(service.pool.place(account))
                     stream = await service.stream(request, principal, read, study)
                     return ReportEvents(stream, service, request, account, held.pop_all())
-            answer = await service.answer(request, principal, read, study)
+            answer, found = await service.answer_received(request, principal, read, study)
+        if form != PLAIN_JSON:
+            return await forms.response(form, answer, found, study)
         response.headers.update(commissioning_header(answer))
         return client_view(answer, spec)
 
-    async def received(request: Request, study: str) -> Callable[[], Received]:
-        """Take in the body; what is returned decodes it."""
+    async def received(request: Request, study: str, form: str) -> Callable[[], Received]:
+        """Take in the body, to be answered in `form`; what is returned decodes it."""
         kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
@@ -84,25 +90,28 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         _files_or_415(spec)
         if kind != "multipart/form-data":
             files = [await request.body()]
-            return lambda: decoded(files)
-        form = await read_form(request, limits.rows, limits.body_bytes)
-        said = one_study(study, form.study)
-        return lambda: decoded(form.files, said)
+            return lambda: decoded(files, form)
+        sent = await read_form(request, limits.rows, limits.body_bytes)
+        said = one_study(study, sent.study)
+        return lambda: decoded(sent.files, form, said)
 
-    def decoded(files: Sequence[bytes], said: str = "") -> Received:
+    def decoded(files: Sequence[bytes], form: str, said: str = "") -> Received:
         """The rows that `files` show, the studies that they name, and what makes their own images."""
         rows, studies = decode_batch(files, spec, pixels=limits.pixels, resize=resize)
         known = known_patients(files) if report and service.guard.policy.privacy.identifiers else ()
         studies = frozenset({said}) if said else studies
-        return Received(rows, studies, file_pictures(files, spec, pixels=limits.pixels, resize=resize), known)
+        instances = file_instances(files) if form != PLAIN_JSON else ()
+        pictures = file_pictures(files, spec, pixels=limits.pixels, resize=resize)
+        return Received(rows, studies, pictures, known, instances)
 
     return routes
 
 
-def _responses(report: bool) -> dict[int | str, dict[str, Any]]:
-    """What the route may answer besides a prediction, for OpenAPI: of reports their events."""
-    found = problem_responses(400, 401, 403, 408, 413, 415, 422, 429, 500, 503)
-    return {**found, 200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}} if report else found
+def _responses(report: bool, others: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """What the route may answer besides a prediction, for OpenAPI: `others` by type, and of reports their events."""
+    found = problem_responses(400, 401, 403, 406, 408, 413, 415, 422, 429, 500, 503)
+    events = {EVENT_STREAM: {"schema": {"type": "string"}}} if report else {}
+    return {**found, 200: {"content": {**others, **events}}}
 
 
 def request_type(spec: ModelSpec) -> type[BaseModel]:

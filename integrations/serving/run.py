@@ -18,6 +18,8 @@ from medward.guard.bundle import folder as bundles
 from medward.guard.certificate import certificate_sentence
 from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
+from medward.integrations.clinical.dicomweb_source import DicomWebSource
+from medward.integrations.clinical.fhir_settings import FhirSettings
 from medward.integrations.serving.alarm_notices import AlarmNotifier, Notice
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.circuit_breaker import BreakerStore
@@ -49,6 +51,8 @@ def load_app(
     origins: Sequence[str] = (),
     on_alarm: Callable[[Alarm], object] | None = None,
     identity: IdentitySettings | None = None,
+    fhir: Path | None = None,
+    source: DicomWebSource | None = None,
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
@@ -57,7 +61,8 @@ def load_app(
     accounts, its salt and the keys kept there, each with a folder, a log and keys of its own beside them. Access tokens
     are taken as `identity` says.
     `on_alarm` is the guard's. `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is
-    begun, or gone on with where it was begun before; without keys it is that of the one anonymous organisation.
+    begun, or gone on with where it was begun before; without keys it is that of the one anonymous organisation. `fhir`
+    is a file of `FhirSettings`, `source` the archive that studies are fetched from.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     if loaded.card.certificate is not None:
@@ -95,6 +100,8 @@ def load_app(
         rates_at=store if is_shared(store) else None,
         metrics=metrics,
         identity=identity,
+        fhir=FhirSettings.load(fhir, guard.model.spec) if fhir else None,
+        source=source,
     )
 
 
@@ -119,6 +126,8 @@ def serve_bundle(
     log_format: LogFormat = "text",
     log_level: LogLevel = "info",
     identity: IdentitySettings | None = None,
+    fhir: Path | None = None,
+    source: DicomWebSource | None = None,
 ) -> None:
     """Serve until interrupted; requests under way are finished first (`DrainingServer`).
 
@@ -162,6 +171,8 @@ def serve_bundle(
             origins=origins,
             on_alarm=told,
             identity=identity,
+            fhir=fhir,
+            source=source,
         )
         server = server_of(
             app,

@@ -14,6 +14,7 @@ from fastapi import Header, Path, Request
 from starlette.requests import ClientDisconnect
 
 from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.intake.instance import DicomInstance
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
@@ -43,14 +44,18 @@ Study = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The rows of a request, the studies that its files say they are of, what makes the files' own images, and what is
-    known of their patients.
+    """The rows of a request, the studies that its files say they are of, what makes the files' own images, what is
+    known of their patients, and which DICOM instance each row is, where that is asked for.
+
+    `retrieved` says that the server itself fetched them from the site's archive.
     """
 
     inputs: Sized
     studies: frozenset[str] = frozenset()
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
+    instances: Sequence[DicomInstance | None] = ()
+    retrieved: bool = False
 
     @property
     def study(self) -> str:
@@ -108,7 +113,15 @@ class Service:
     async def answer(
         self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
     ) -> Answer:
+        """The answer of `answer_received`."""
+        return (await self.answer_received(request, principal, read, study))[0]
+
+    async def answer_received(
+        self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
+    ) -> tuple[Answer, Received]:
         """Take a place, read the inputs, of one `study`, and answer them in a worker thread; `read` may refuse them.
+
+        Gives the answer and what was read.
 
         Without a `study` said it is the one that the files say, of which there may then be one only.
 
@@ -118,18 +131,19 @@ class Service:
         `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
 
-        def job(work: Work[Answer]) -> Answer:
-            query = self._query(principal, read, study)
+        def job(work: Work[tuple[Answer, Received]]) -> tuple[Answer, Received]:
+            received = read()
+            query = self._query(principal, received, study)
             work.begin()
             answer = self.guard.answer(query)
             self.metrics.answer(answer)
-            return answer
+            return answer, received
 
         account = "/".join(principal)
         with self.pool.place(account):
-            answer = await self._wanted(request, self.pool.submit(account, job))
+            answer, received = await self._wanted(request, self.pool.submit(account, job))
         _refuse_unavailable(answer)
-        return answer
+        return answer, received
 
     async def stream(
         self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
@@ -140,7 +154,7 @@ class Service:
         """
 
         def job(work: Work[ReportStream]) -> ReportStream:
-            query = self._query(principal, read, study)
+            query = self._query(principal, read(), study)
             work.begin()
             return self.guard.stream(query)
 
@@ -186,8 +200,7 @@ class Service:
             if not work.outcome.done():  # cancelled: the server stops
                 self.pool.give_up(work)
 
-    def _query(self, principal: Principal, read: Callable[[], Received], study: str) -> Query:
-        received = read()
+    def _query(self, principal: Principal, received: Received, study: str) -> Query:
         rows = len(received.inputs)
         if rows > self.limits.rows:
             raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
@@ -197,6 +210,7 @@ class Service:
             study=study or received.study,
             pictures=received.pictures,
             known=received.known,
+            retrieved=received.retrieved,
         )
 
 

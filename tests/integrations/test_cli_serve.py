@@ -164,3 +164,27 @@ def test_tokens_and_no_keys_at_once_are_refused(tmp_path, capsys):
         )
     assert done.value.code == 3
     assert "leave --no-keys out" in capsys.readouterr().err
+
+
+def test_an_archive_is_a_flag_or_a_variable_and_its_secret_a_variable_only(served, monkeypatch, tmp_path):
+    found = []
+    monkeypatch.setattr(serving, "serve_bundle", lambda bundle, **options: found.append(options), raising=False)
+    monkeypatch.setenv("MEDWARD_SOURCE_AUTHORIZATION", "Bearer t0ken")
+    served("--source", "https://archive.example/dicom-web", "--source-mib", 3, "--fhir", tmp_path / "fhir.toml")
+    monkeypatch.setenv("MEDWARD_SERVE_SOURCE", "https://other.example/dicom-web")
+    served()
+    first, second = (each["source"] for each in found)
+    assert (first.url, first.authorization) == ("https://archive.example/dicom-web", "Bearer t0ken")
+    assert (first.most_bytes, first.seconds) == (3 * 2**20, 60.0)
+    assert second.url == "https://other.example/dicom-web"
+    assert found[0]["fhir"] == tmp_path / "fhir.toml"
+    monkeypatch.delenv("MEDWARD_SERVE_SOURCE")
+    served()
+    assert (found[2]["source"], found[2]["fhir"]) == (None, None)
+
+
+@pytest.mark.parametrize("url", ["archive.example", "https://user:password@archive.example"])
+def test_an_archive_s_wrong_address_is_a_sentence_without_it(served, capsys, url):
+    assert served("--source", url) == 3
+    assert "source: must" in (said := capsys.readouterr().err)
+    assert "password@" not in said
