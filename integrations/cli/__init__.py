@@ -2,6 +2,7 @@
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
 ``medward compare`` exits 1 for evidence, 0 for none, 2 where it cannot be told.
+``medward attest verify`` exits 1 when a signed result did not pass.
 ``medward deidentify`` exits 1 when a file was refused, ``medward harden`` when training collapsed.
 """
 
@@ -14,6 +15,7 @@ import typer
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.cli.accounts import accounts_app
 from medward.integrations.cli.advise import advise_command
+from medward.integrations.cli.attest import attest_app
 from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.calibrate import calibrate_command
@@ -55,6 +57,7 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_command"), cls=SaidOnce)(command)
 for name, group in {
+    "attest": attest_app,
     "keys": keys_app,
     "audit": audit_app,
     "accounts": accounts_app,
