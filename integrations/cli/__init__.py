@@ -31,6 +31,7 @@ from medward.integrations.cli.protect import protect_command
 from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.seal import seal_command
 from medward.integrations.cli.serve import serve_command
+from medward.integrations.cli.threats import threats_command
 from medward.integrations.cli.validate import validate_command
 
 try:
@@ -47,6 +48,7 @@ for command in (
     harden_command,
     validate_command,
     advise_command,
+    threats_command,
     serve_command,
     drift_command,
     fingerprint_command,

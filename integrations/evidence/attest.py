@@ -19,10 +19,10 @@ from medward.integrations.evidence.statement import (
     ACCEPTED_UNTIL,
     PAYLOAD_TYPE,
     REPORT_NAME,
+    AttestationStatement,
     AttestedTests,
     Outcome,
     ResourceDescriptor,
-    Statement,
 )
 
 
@@ -34,7 +34,7 @@ def attest_report(report: Path | str, key: SigningKey, bundle: Path | str | None
     """
     given = read_report_file(report)
     validated = validated_bundle(given, bundle)
-    statement = Statement(
+    statement = AttestationStatement(
         subject=tuple(ResourceDescriptor(name=name, digest={"sha256": sha}) for name, sha in validated.files.items()),
         predicate=attested_tests(given.report, given.digest),
     )

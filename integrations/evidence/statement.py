@@ -54,7 +54,7 @@ class AttestedTests(_Said):
         return next((each for each in self.configuration if each.name == REPORT_NAME), None)
 
 
-class Statement(_Said):
+class AttestationStatement(_Said):
     """A statement says of its subjects, files by digest, what the predicate says; members are spelled as in-toto's."""
 
     type: Literal["https://in-toto.io/Statement/v1"] = Field(default=STATEMENT_TYPE, alias="_type")
@@ -67,7 +67,7 @@ class Statement(_Said):
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes, name: str) -> Statement:
+    def from_bytes(cls, data: bytes, name: str) -> AttestationStatement:
         """Read a statement; raises `IntegrityError`, which calls it `name`, for any other kind of statement."""
         try:
             return cls.model_validate_json(data)

@@ -20,9 +20,9 @@ from medward.integrations.evidence.statement import (
     ACCEPTED_UNTIL,
     PAYLOAD_TYPE,
     REPORT_NAME,
+    AttestationStatement,
     AttestedTests,
     ResourceDescriptor,
-    Statement,
 )
 
 
@@ -80,7 +80,7 @@ def verify_attestation(
     Raises `IntegrityError`, which names the first file that is not as it was signed, and `MedwardError` for what cannot
     be read.
     """
-    statement = Statement.from_bytes(
+    statement = AttestationStatement.from_bytes(
         verified_payload(_bytes(Path(envelope)), PAYLOAD_TYPE, key, name=envelope), str(envelope)
     )
     _check_files(Path(bundle), statement.subject)
