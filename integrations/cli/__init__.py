@@ -18,6 +18,7 @@ from medward.integrations.cli.advise import advise_command
 from medward.integrations.cli.attest import attest_app
 from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
+from medward.integrations.cli.bom import bom_command
 from medward.integrations.cli.calibrate import calibrate_command
 from medward.integrations.cli.compare import compare_command
 from medward.integrations.cli.deidentify import deidentify_command
@@ -49,6 +50,7 @@ for command in (
     validate_command,
     advise_command,
     threats_command,
+    bom_command,
     serve_command,
     drift_command,
     fingerprint_command,
