@@ -2,6 +2,7 @@
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
 ``medward compare`` exits 1 for evidence, 0 for none, 2 where it cannot be told.
+``medward changes`` exits 0 within intervals, 1 beyond them, 2 where it must be tested again.
 ``medward attest verify`` exits 1 when a signed result did not pass.
 ``medward deidentify`` exits 1 when a file was refused, ``medward harden`` when training collapsed.
 """
@@ -20,6 +21,7 @@ from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.bom import bom_command
 from medward.integrations.cli.calibrate import calibrate_command
+from medward.integrations.cli.changes import changes_command
 from medward.integrations.cli.compare import compare_command
 from medward.integrations.cli.deidentify import deidentify_command
 from medward.integrations.cli.demo import demo_command
@@ -49,6 +51,7 @@ for command in (
     harden_command,
     validate_command,
     advise_command,
+    changes_command,
     threats_command,
     bom_command,
     serve_command,
