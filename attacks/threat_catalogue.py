@@ -5,7 +5,7 @@ Each catalogue was read at the version that `CATALOGUE_SOURCES` names; other ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medward.attacks.validation.finding import Controls
@@ -21,44 +21,43 @@ CATALOGUE_SOURCES: Mapping[str, str] = {
 }
 """Catalogue -> its version, and where it was read."""
 
-FAMILY_CONTROLS: Mapping[str, Controls] = {
-    "evasion": {
-        ATLAS: ("AML.T0015", "AML.T0043.000"),
-        NIST: ("NISTAML.022", "NISTAML.025"),
-        OWASP: ("ML01",),
-    },
-    "evasion by transfer": {
-        ATLAS: ("AML.T0015", "AML.T0043.002"),
-        NIST: ("NISTAML.022", "NISTAML.025"),
-        OWASP: ("ML01",),
-    },
-    "extraction": {
-        ATLAS: ("AML.T0024.002", "AML.T0005.001", "AML.T0048.004"),
-        NIST: ("NISTAML.031",),
-        OWASP: ("ML05",),
-    },
-    "membership": {ATLAS: ("AML.T0024.000",), NIST: ("NISTAML.033",), OWASP: ("ML04",)},
-    "audit": {ATLAS: ("AML.T0024.000",), NIST: ("NISTAML.033",), OWASP: ("ML04",)},
-    "disclosure": {ATLAS: ("AML.T0057",), NIST: ("NISTAML.036", "NISTAML.038"), OWASP: ("ML03",)},
+CHANGED_INPUTS: Controls = {
+    ATLAS: ("AML.T0015", "AML.T0043.000"),
+    NIST: ("NISTAML.022", "NISTAML.025"),
+    OWASP: ("ML01",),
 }
-"""Family of attacks, or technique of one -> catalogue -> identifiers there."""
+TRANSFERRED_INPUTS: Controls = {**CHANGED_INPUTS, ATLAS: ("AML.T0015", "AML.T0043.002")}
+COPIED_MODEL: Controls = {
+    ATLAS: ("AML.T0024.002", "AML.T0005.001", "AML.T0048.004"),
+    NIST: ("NISTAML.031",),
+    OWASP: ("ML05",),
+}
+NAMED_MEMBERS: Controls = {ATLAS: ("AML.T0024.000",), NIST: ("NISTAML.033",), OWASP: ("ML04",)}
+TOLD_VALUES: Controls = {ATLAS: ("AML.T0057",), NIST: ("NISTAML.036", "NISTAML.038"), OWASP: ("ML03",)}
+"""What attackers do -> its identifiers, catalogue by catalogue; families of attacks take theirs from here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceThreat:
     """A device threat is one of the seven that FDA names for AI-enabled devices, with what attacks it here.
 
-    `meaning` is what it is, `asset` what it is after. `families` are the families of attacks whose findings speak of
-    it; of a threat without one `elsewhere` says what in Medward bears on it. `controls` are identifiers besides those
-    of the families' findings.
+    `meaning` is what it is, `asset` what it is after. `controls` are its identifiers. `tested_by` are those of ATLAS
+    that a finding has which speaks of it, `shown_by` those of findings whose value on the bare model bears on it.
+    `elsewhere` says what else does, or what is not tested.
     """
 
     name: str
     meaning: str
     asset: str
-    families: tuple[str, ...] = ()
+    tested_by: tuple[str, ...] = ()
+    shown_by: tuple[str, ...] = ()
     controls: Controls
     elsewhere: str = ""
+
+
+def atlas_names(controls: Controls, among: Sequence[str]) -> bool:
+    """Whether ATLAS's identifiers in `controls` are `among` these."""
+    return bool(set(controls.get(ATLAS, ())) & set(among))
 
 
 DEVICE_THREATS: tuple[DeviceThreat, ...] = (
@@ -78,7 +77,7 @@ DEVICE_THREATS: tuple[DeviceThreat, ...] = (
         name="model inversion and stealing",
         meaning="answers are used to copy the model or to infer what it learned",
         asset="the model",
-        families=("extraction",),
+        tested_by=("AML.T0024.002",),
         controls={
             ATLAS: ("AML.T0024.002", "AML.T0024.001"),
             AISVS: ("11.2.2", "11.3.1", "11.3.2", "11.3.3", "11.3.4"),
@@ -90,7 +89,7 @@ DEVICE_THREATS: tuple[DeviceThreat, ...] = (
         name="model evasion",
         meaning="inputs are changed so that the model decides otherwise",
         asset="the diagnosis",
-        families=("evasion",),
+        tested_by=("AML.T0015",),
         controls={
             ATLAS: ("AML.T0015", "AML.T0043.000", "AML.T0043.001", "AML.T0043.002"),
             AISVS: ("2.2.3", "11.1.3", "11.1.4", "11.4.1", "11.4.2"),
@@ -101,7 +100,7 @@ DEVICE_THREATS: tuple[DeviceThreat, ...] = (
         name="data leakage",
         meaning="what a model says tells of the patients it was trained on or shown",
         asset="patients' data",
-        families=("membership", "audit", "disclosure"),
+        tested_by=("AML.T0024.000", "AML.T0057"),
         controls={
             ATLAS: ("AML.T0024.000", "AML.T0057"),
             AISVS: ("11.2.1", "11.2.4", "11.2.5"),
@@ -112,6 +111,7 @@ DEVICE_THREATS: tuple[DeviceThreat, ...] = (
         name="overfitting",
         meaning="a model that learned its training rows by heart fails on others, and is easier to attack",
         asset="the diagnosis",
+        shown_by=("AML.T0024.000",),
         controls={AISVS: ("6.1.4", "11.2.5"), TESTING: ("AITG-MOD-06",)},
         elsewhere="Nobody overfits the model on purpose here. What the bare model tells of its members shows rows "
         "learned by heart.",
@@ -133,7 +133,7 @@ DEVICE_THREATS: tuple[DeviceThreat, ...] = (
             AISVS: ("12.3.1", "12.3.4"),
             TESTING: ("AITG-MOD-06",),
         },
-        elsewhere="Not attacked. `medward drift` reads the audit log of the deployed model. What the calibration "
+        elsewhere="Not attacked. `medward drift` reads the log of the deployed model. What the calibration "
         "would notice:",
     ),
 )

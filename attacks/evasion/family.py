@@ -33,7 +33,7 @@ from medward.attacks.evasion.proof import CertificateProof, beyond_certificates,
 from medward.attacks.intervals import Interval, larger_rate, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
-from medward.attacks.threat_catalogue import FAMILY_CONTROLS
+from medward.attacks.threat_catalogue import CHANGED_INPUTS, TRANSFERRED_INPUTS
 from medward.attacks.validation.certified_share import DENIABLE, rates_by_class
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
@@ -68,7 +68,7 @@ class Evasion:
         "weighs little in the one and a common one in the other. The interval allows for both choices. Where answers "
         "are certified, one that is not goes to a person and is not fooled, but counts among what is denied.",
     )
-    controls: ClassVar[Controls] = FAMILY_CONTROLS["evasion"]
+    controls: ClassVar[Controls] = CHANGED_INPUTS
 
     def bound(self, gate: GatePolicy) -> float:
         """The largest share of rows that may be fooled."""
@@ -160,7 +160,7 @@ class Evasion:
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:
         """The attack transfers from a surrogate, which is another technique to the catalogues."""
         known = f"attacks by transfer from a surrogate, not white-box: {why}"
-        return replace(threat, access=Access.SCORES, knowledge=known), FAMILY_CONTROLS["evasion by transfer"]
+        return replace(threat, access=Access.SCORES, knowledge=known), TRANSFERRED_INPUTS
 
     def show(self, finding: Finding, facts: Provenance) -> CurvePlot:
         """Rows fooled over the size of the change."""

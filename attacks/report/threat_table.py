@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from medward.attacks.report.words import limits_text, worst_drop
-from medward.attacks.threat_catalogue import CATALOGUE_SOURCES, DEVICE_THREATS, DeviceThreat
+from medward.attacks.threat_catalogue import CATALOGUE_SOURCES, DEVICE_THREATS, DeviceThreat, atlas_names
 from medward.attacks.validation.finding import Controls, Finding, Status
 from medward.attacks.validation.gate import overall_status
 from medward.attacks.validation.record import Report
@@ -49,14 +49,15 @@ def _row(threat: DeviceThreat, report: Report) -> ThreatRow:
     mine = tuple(
         each
         for each in report.findings
-        if each.family in threat.families and (each.status is not Status.NOT_APPLICABLE or each.not_judged)
+        if atlas_names(each.controls, threat.tested_by)
+        and (each.status is not Status.NOT_APPLICABLE or each.not_judged)
     )
     judged = [each for each in mine if not each.not_judged]
     controls: dict[str, tuple[str, ...]] = {}
     for named in (threat.controls, *(each.controls for each in mine)):
         for catalogue, ids in named.items():
             controls[catalogue] = tuple(dict.fromkeys((*controls.get(catalogue, ()), *ids)))
-    untested = () if mine or not threat.families else (f"No attack of {' or '.join(threat.families)} was judged.",)
+    untested = () if mine or not threat.tested_by else ("No attack of it was judged.",)
     return ThreatRow(
         threat=threat,
         status=overall_status(judged).words if judged else "NOT JUDGED" if mine else NOT_TESTED,
@@ -68,17 +69,17 @@ def _row(threat: DeviceThreat, report: Report) -> ThreatRow:
 
 def _measured(threat: DeviceThreat, report: Report) -> list[str]:
     """What was measured of a threat that no attack is of, if anything."""
+    if threat.shown_by:
+        return [
+            f"{each.attack}: {each.measure} {each.undefended} without the guard."
+            for each in report.findings
+            if atlas_names(each.controls, threat.shown_by) and each.undefended is not None
+        ]
     if threat.name == "model bias" and (drop := worst_drop(report.clean)) is not None:
         name, lost = drop
         interval = report.clean.site.sensitivity_lost.get(name)
         ends = "" if interval is None else f" (95 % limits {limits_text(interval, share=True)})"
         return [f'Behind the guard sensitivity falls most for "{name}", by {100 * max(lost, 0.0):.1f} points{ends}.']
-    if threat.name == "overfitting":
-        return [
-            f"{each.attack}: {each.measure} {each.undefended} without the guard."
-            for each in report.findings
-            if each.family == "membership" and each.undefended is not None
-        ]
     if threat.name == "performance drift":
         return [
             f"{f'Site {site}: ' if site else ''}{sentence}."

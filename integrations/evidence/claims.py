@@ -13,7 +13,7 @@ from typing import Any
 
 from medward.attacks.report.comparison import worst_behind
 from medward.attacks.report.words import accepted_text
-from medward.attacks.threat_catalogue import AISVS, CATALOGUE_SOURCES
+from medward.attacks.threat_catalogue import AISVS, CATALOGUE_SOURCES, atlas_names
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.gate import GOOD
 from medward.attacks.validation.record import Report
@@ -25,7 +25,7 @@ REQUIREMENTS = {
     "6.1.4": "models pass a behavioural acceptance test suite before they are promoted",
 }
 """Requirements of AISVS that findings speak of, in short; the standard has the full text."""
-_BY_FAMILY = {"evasion": "11.1.3", "extraction": "11.3.2", "membership": "11.2.5"}
+_SPOKEN_OF_BY = {"11.1.3": "AML.T0015", "11.3.2": "AML.T0024.002", "11.2.5": "AML.T0024.000"}  # ids of ATLAS
 
 
 def declared_claims(report: Report, target: str) -> dict[str, Any]:
@@ -80,7 +80,8 @@ def claim_reference(finding: Finding) -> str:
 
 def _mapped(identifier: str, rows: list[Finding]) -> dict[str, Any]:
     """What rows say of one requirement; 6.1.4, acceptance as a whole, is all rows'."""
-    mine = [each for each in rows if identifier in (_BY_FAMILY.get(each.family), "6.1.4")]
+    atlas = _SPOKEN_OF_BY.get(identifier)
+    mine = [each for each in rows if atlas is None or atlas_names(each.controls, (atlas,))]
     kept = [claim_reference(each) for each in mine if each.status in GOOD]
     against = [claim_reference(each) for each in mine if each.status not in GOOD]
     found: dict[str, Any] = {"requirement": _requirement(identifier)}
