@@ -15,14 +15,14 @@ from medward.guard.errors import MedwardError, UnavailableError
 _T = TypeVar("_T")
 _log = logging.getLogger("medward")
 FAILURE_PAUSE = 2.0  # seconds after a failed fetch in which none is tried
-PATIENCE = 6.0  # seconds that who asks waits for a fetch at most
+FETCH_PATIENCE = 6.0  # seconds that who asks waits for a fetch at most
 
 
 class FetchedCopy(Generic[_T]):
     """A copy of what `fetch` returns, which is at most `fresh` seconds old, or at most `stale` where fetching fails.
 
     Its age counts from when the fetch began. However many ask, one fetch runs at a time, in a thread of its own, and
-    after one that failed there is none for `FAILURE_PAUSE` seconds. Nobody waits longer than `PATIENCE`
+    after one that failed there is none for `FAILURE_PAUSE` seconds. Nobody waits longer than `FETCH_PATIENCE`
     seconds for one. `name` says in messages what it is a copy of. `fetch` raises `MedwardError`, `UnavailableError` or
     `OSError` where it fails.
     """
@@ -68,7 +68,7 @@ class FetchedCopy(Generic[_T]):
         return await self.current()
 
     async def _end_of(self, under_way: Future[None]) -> None:
-        await asyncio.wait((asyncio.wrap_future(under_way),), timeout=PATIENCE)
+        await asyncio.wait((asyncio.wrap_future(under_way),), timeout=FETCH_PATIENCE)
 
     def _within(self, seconds: float) -> tuple[_T, float] | None:
         value = self._value

@@ -13,14 +13,14 @@ from medward.integrations.serving.fetched_copy import FetchedCopy
 
 
 def test_nobody_waits_longer_than_the_patience_for_a_fetch_that_hangs(monkeypatch):
-    monkeypatch.setattr(fetched_copy, "PATIENCE", 0.1)
+    monkeypatch.setattr(fetched_copy, "FETCH_PATIENCE", 0.1)
     go = threading.Event()
     copy = FetchedCopy(lambda: go.wait(30), name="it", fresh=60)
     for _ in range(2):
         with pytest.raises(UnavailableError, match="it: they did not come in time"):
             asyncio.run(copy.current())
     go.set()
-    monkeypatch.setattr(fetched_copy, "PATIENCE", 20)
+    monkeypatch.setattr(fetched_copy, "FETCH_PATIENCE", 20)
     assert asyncio.run(copy.current()) is True
 
 
