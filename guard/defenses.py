@@ -32,6 +32,7 @@ from medward.guard.parts import GuardParts
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.guard.request import Request
+from medward.guard.source_policy import SOURCE_PART
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Action, Array, CertifiedRadius, Outputs, Principal, Verdict
 
@@ -97,12 +98,17 @@ class Defenses:
         certified, unproven, proof = self._certify(request, outputs)
         near, unseen = self._near(request, outputs)
         monitored, bets, alarms = self._monitor(request, sight, near)
-        of_all = (*failed, *unseen, *monitored)
+        of_all = (*failed, *unseen, *monitored, *self._weigh_source(request))
         verdicts, strictest = (summary, *read, *proof, *of_all), max(verdict.action for verdict in of_all)
         actions = tuple(max(each, strictest) for each in map(max, screened, shown, unproven))
         return Judgement(
             p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms, certified=certified
         )
+
+    def _weigh_source(self, request: Request) -> list[Verdict]:
+        """A verdict on inputs that a client uploaded, where the policy tells these from retrieved ones."""
+        action = Action.ALLOW if request.retrieved else self.policy.source.action
+        return [] if action is Action.ALLOW else [Verdict(part=SOURCE_PART, action=action)]
 
     def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
         """The screen's action where an input is too strange; NaN is.

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, utc_day
+from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, upload_budgets, utc_day
+from medward.guard.accounts.overview import AccountReader
 from medward.guard.accounts.stores import MemoryStore, Store
+from medward.guard.accounts.suspension import SuspensionWatch
 from medward.guard.accounts.transaction import reset_account
 from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import release_settings, released_answer, starved_reports
@@ -93,6 +95,7 @@ class Guard:
     _commissioner: Commissioner | None = field(default=None, init=False, repr=False, compare=False)
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _defenses: Defenses = field(init=False, repr=False, compare=False)
+    _suspended: SuspensionWatch = field(init=False, repr=False, compare=False)
     _worker: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
     )
@@ -114,6 +117,7 @@ class Guard:
             salt=self.salt,
         )
         object.__setattr__(self, "_defenses", defenses)
+        object.__setattr__(self, "_suspended", SuspensionWatch(self.store, self.policy.on_error == "withhold"))
         commissioner = Commissioner.of(self.commissioning, self.model, defenses, self.audit, self.clock)
         object.__setattr__(self, "_commissioner", commissioner)
         object.__setattr__(self, "bounds", made.bounds)  # so that a copy of this guard does not compare them again
@@ -121,6 +125,7 @@ class Guard:
     def answer(self, query: Query) -> Answer:
         """Answer one query, or raise `MedwardError` for input outside the model's specification.
 
+        `SuspendedError` says that a person suspended the account; its query is not asked, judged or on record.
         `ModelError` says that the model itself failed.
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
@@ -232,6 +237,17 @@ class Guard:
         """Forget what the monitors know of `principal` itself, after a person has looked into an alarm."""
         reset_account(self.store, principal, self.audit)
 
+    @property
+    def accounts(self) -> AccountReader:
+        """Reads what the store knows of accounts, as these monitors and budgets see it, and changes nothing."""
+        return AccountReader(
+            store=self.store,
+            policy=self.policy,
+            monitors_of=self._defenses.monitors_of,
+            release=self._parts.release_name,
+            day=utc_day(self.clock()),
+        )
+
     def close(self) -> None:
         """Finish what is being answered and let go of the store's files; a closed guard's store is away."""
         self._worker.shutdown()
@@ -255,7 +271,9 @@ class Guard:
     def _admit(self, query: Query) -> Request:
         if not isinstance(query, Query):
             raise MedwardError(f"query: expected a Query, got {type(query).__name__}; Query(principal=..., inputs=...)")
-        return Request.admit(query, self.model.spec, self.salt)
+        request = Request.admit(query, self.model.spec, self.salt)
+        self._suspended.check(request.accounts)
+        return request
 
     def _forward(self, request: Request) -> Outputs:
         """One forward pass."""
@@ -284,6 +302,9 @@ class Guard:
     ) -> tuple[tuple[Level, ...], list[Verdict]]:
         """The levels that fit the budgets of the account and its parents, who have then paid for them."""
         budgets = budgets_for(self.policy.budget, request.principal, self._parts.release_name)
+        if not request.retrieved:
+            bits = self.policy.source.upload_bits
+            budgets |= upload_budgets(self.policy.budget, bits, request.principal, self._parts.release_name)
         if not budgets:
             return levels, []
         try:

@@ -19,6 +19,7 @@ from medward.guard.certify_policy import CertifyPolicy
 from medward.guard.errors import MedwardError
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.privacy_policy import PrivacyPolicy
+from medward.guard.source_policy import SourcePolicy
 from medward.guard.threat_policy import ThreatPolicy
 from medward.guard.types import Action, Level
 from medward.guard.waiver_policy import Waiver
@@ -222,6 +223,7 @@ class Policy(_Section):
     privacy: PrivacyPolicy = PrivacyPolicy()
     threat: ThreatPolicy = ThreatPolicy()
     certify: CertifyPolicy = CertifyPolicy()
+    source: SourcePolicy = SourcePolicy()
     accept: tuple[Waiver, ...] = ()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
@@ -259,6 +261,7 @@ class Policy(_Section):
             privacy=self.privacy.to_toml(),
             threat=self.threat.to_toml(),
             certify=self.certify.to_toml(),
+            source=self.source.to_toml(),
             accept="".join(waiver.to_toml() for waiver in self.accept),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
@@ -307,6 +310,7 @@ _ADDED_SECTIONS: dict[str, object] = {
     "privacy": PrivacyPolicy(),
     "threat": ThreatPolicy(),
     "certify": CertifyPolicy(),
+    "source": SourcePolicy(),
 }
 
 
@@ -370,7 +374,7 @@ ordinary_alarms = {p.gate.ordinary_alarms!r}       # of accounts that behave as 
 attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
 uncertified = {p.gate.uncertified!r}           # of clean rows whose answer is not certified, where [certify] is on
 denied = {p.gate.denied!r}                 # of certified rows that an attacker may make uncertified
-{federated}{privacy}{threat}{certify}
+{federated}{privacy}{threat}{certify}{source}
 # What the site lives with, row by row of a report: attack, reason, by, until (a day). See the docs of [[accept]].
 {accept}"""
 

@@ -27,7 +27,7 @@ class Request:
     ``digests (n,)`` name the rows in records and states without telling of them, ``asked (n,)`` all that an answer to a
     row rests on, which for a text is also what is known of the patient; `id` names the answer. `pictures`
     make the images in which text is looked for, where these are not the rows themselves. `known` are identifiers of
-    each row's patient, where the model writes reports and any are.
+    each row's patient, where the model writes reports and any are. `retrieved` inputs come from the site's archive.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Request:
     study: str = ""
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
+    retrieved: bool = False
 
     @classmethod
     def admit(cls, query: Query, spec: ModelSpec, salt: bytes) -> Request:
@@ -60,6 +61,7 @@ class Request:
             study=query.study,
             pictures=query.pictures,
             known=query.known,
+            retrieved=query.retrieved,
         )
 
     @property

@@ -92,6 +92,8 @@ class Query:
     make each row's image as its file has it, before it was resized or cropped, ``(C, H, W)`` in the model's range; only
     who looks for burned-in text asks for them, and looks at `inputs` where there are none. `known` are identifiers of
     each row's patient, which leave in no text about it, whatever form they have; they need `[privacy] identifiers`.
+    `retrieved` says that whoever runs the guard fetched the inputs from the site's own archive (`[source]`); what a
+    client sent is not.
     """
 
     principal: Principal
@@ -100,6 +102,7 @@ class Query:
     study: str = ""
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
+    retrieved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ import inspect
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from starlette.requests import HTTPConnection, Request
@@ -36,9 +37,9 @@ from medward.guard.errors import IntegrityError, MedwardError, ModelError, Unava
 from medward.guard.pipeline import Guard
 from medward.guard.types import Principal
 from medward.integrations.asking import asking_as
+from medward.integrations.serving.identity.authentication import CHALLENGE
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.problems import problem_response
-from medward.integrations.serving.service import CHALLENGE
 
 _log = logging.getLogger("medward")
 Identify = Callable[[HTTPConnection], Principal | Awaitable[Principal | None] | None]
@@ -110,12 +111,12 @@ class GuardMiddleware:
         principal = await found if inspect.isawaitable(found) else found
         return None if principal is None else checked_principal(principal)
 
-    def _by_key(self, connection: HTTPConnection) -> Principal | None:
+    async def _by_key(self, connection: HTTPConnection) -> Principal | None:
         """The principal of the key that was sent, if it may ask."""
         scheme, _, bearer = connection.headers.get("authorization", "").partition(" ")
         token = bearer.strip() if scheme.lower() == "bearer" else connection.headers.get("x-api-key", "")
-        key = self._keys.authenticate(token) if self._keys and token else None
-        return key.principal if key and key.scope == "predict" else None
+        key = await self._keys.holder(token) if self._keys and token else None
+        return key.principal if key and key.valid(datetime.now(UTC)) and key.scope == "predict" else None
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import redis
@@ -201,6 +202,18 @@ class RedisStore:
     def get(self, key: str) -> JsonValue:
         """The state under `key`, None when absent or expired."""
         return decode_state(key, self._read((self._key(key),), self._deadline())[0].state)
+
+    def state_keys(self) -> Iterator[str]:
+        """The keys of all states, page by page; see `guard.accounts.stores.Store`."""
+        start = self._key("")
+        pattern, cursor, seen = re.sub(r"([\[\]*?\\])", r"\\\1", start) + "*", 0, set[str]()
+        while True:
+            cursor, page = self._ask(partial(self._redis.scan, cursor, match=pattern, count=1000), self._deadline())
+            found = {key.decode()[len(start) :] for key in page} - seen  # SCAN may name a key twice
+            seen |= found
+            yield from found
+            if not cursor:
+                return
 
     def now(self) -> float:
         """Unix seconds by Redis's own clock: what its last answer said, and the time since; costs no round trip."""

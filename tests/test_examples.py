@@ -84,6 +84,13 @@ def test_a_dicom_file_gets_the_model_s_own_answer(capsys):
     assert float(re.search(r"largest difference: (.*)", printed)[1]) <= 1e-5
 
 
+def test_a_dicom_file_goes_in_and_fhir_comes_out(capsys):
+    printed = output("11_dicom_in_fhir_out.py", capsys)
+    assert "DiagnosticReport, preliminary, of 1 study" in printed
+    assert re.search(r"^a radiograph: (clear|opacity)$", printed, re.MULTILINE)
+    assert "a chessboard: withheld" in printed
+
+
 def test_a_patient_with_a_gap_is_answered_by_column_name_and_an_unknown_ward_is_refused(capsys):
     printed = output("08_risk_score_from_csv.py", capsys)
     assert "columns: age, lactate, creatinine, sex, ward" in printed

@@ -13,6 +13,7 @@ from medward.attacks.base import Attack, AttackData, AttackResult
 from medward.attacks.intervals import Interval, auc_interval, clopper_pearson
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
+from medward.attacks.threat_catalogue import NAMED_MEMBERS
 from medward.attacks.validation.cause import Cause
 from medward.attacks.validation.deployment import Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
@@ -42,11 +43,7 @@ class Audit:
         "the least epsilon that the training can have had, with 95 % confidence, as guesses at which canaries it saw "
         "were right so often; the detectable maximum is what all guesses being right would have shown.",
     )
-    controls: ClassVar[Controls] = {
-        "MITRE ATLAS": ("AML.T0024.000",),
-        "NIST AI 100-2": ("NISTAML.033",),
-        "OWASP ML": ("ML04",),
-    }
+    controls: ClassVar[Controls] = NAMED_MEMBERS
 
     def bound(self, gate: GatePolicy) -> float:
         """The largest epsilon that an audit may show, over the claimed one."""

@@ -33,6 +33,7 @@ from medward.attacks.evasion.proof import CertificateProof, beyond_certificates,
 from medward.attacks.intervals import Interval, larger_rate, rate_interval
 from medward.attacks.target import Target
 from medward.attacks.threat import Access, ThreatModel
+from medward.attacks.threat_catalogue import CHANGED_INPUTS, TRANSFERRED_INPUTS
 from medward.attacks.validation.certified_share import DENIABLE, rates_by_class
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
@@ -43,12 +44,6 @@ from medward.attacks.validation.splits import SharedRows
 from medward.guard.policy import GatePolicy
 from medward.guard.tasks.base import Task
 from medward.guard.tasks.classification import Classification
-
-_CONTROLS: Controls = {
-    "MITRE ATLAS": ("AML.T0015", "AML.T0043.000"),
-    "NIST AI 100-2": ("NISTAML.022", "NISTAML.025"),
-    "OWASP ML": ("ML01",),
-}
 
 CHANGED = "changed, certified or not"
 """What the share of changed answers is called, those among them that go to a person."""
@@ -73,7 +68,7 @@ class Evasion:
         "weighs little in the one and a common one in the other. The interval allows for both choices. Where answers "
         "are certified, one that is not goes to a person and is not fooled, but counts among what is denied.",
     )
-    controls: ClassVar[Controls] = _CONTROLS
+    controls: ClassVar[Controls] = CHANGED_INPUTS
 
     def bound(self, gate: GatePolicy) -> float:
         """The largest share of rows that may be fooled."""
@@ -165,8 +160,7 @@ class Evasion:
     def without_network(self, threat: ThreatModel, why: str) -> tuple[ThreatModel, Controls]:
         """The attack transfers from a surrogate, which is another technique to the catalogues."""
         known = f"attacks by transfer from a surrogate, not white-box: {why}"
-        transferred = {**_CONTROLS, "MITRE ATLAS": ("AML.T0015", "AML.T0043.002")}
-        return replace(threat, access=Access.SCORES, knowledge=known), transferred
+        return replace(threat, access=Access.SCORES, knowledge=known), TRANSFERRED_INPUTS
 
     def show(self, finding: Finding, facts: Provenance) -> CurvePlot:
         """Rows fooled over the size of the change."""

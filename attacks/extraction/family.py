@@ -16,6 +16,7 @@ from medward.attacks.extraction.in_domain_cell import ANSWERS_LEFT, in_domain_ce
 from medward.attacks.intervals import Interval, paired_difference, rate_interval, surviving_share
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
+from medward.attacks.threat_catalogue import COPIED_MODEL
 from medward.attacks.validation.deployment import Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import Arm, Controls, Finding, Status
@@ -44,11 +45,7 @@ class Extraction:
         "how often the thief's copy decides as the model does. The bound is on the share of its gain over a copy made "
         "without the model.",
     )
-    controls: ClassVar[Controls] = {
-        "MITRE ATLAS": ("AML.T0024.002", "AML.T0005.001", "AML.T0048.004"),
-        "NIST AI 100-2": ("NISTAML.031",),
-        "OWASP ML": ("ML05",),
-    }
+    controls: ClassVar[Controls] = COPIED_MODEL
 
     def bound(self, gate: GatePolicy) -> float:
         """The largest share of the gain that may survive."""

@@ -17,6 +17,7 @@ from medward.attacks.membership.cell import MembershipCell, privacy_ceiling
 from medward.attacks.membership.holdings import CANDIDATES, NO_COIN, WRITTEN, coin_holdings, split_holdings
 from medward.attacks.target import Target
 from medward.attacks.threat import ThreatModel
+from medward.attacks.threat_catalogue import NAMED_MEMBERS
 from medward.attacks.validation.deployment import PRIVACY, Deployment, queried_target
 from medward.attacks.validation.family import CurvePlot, NotTested, Runs
 from medward.attacks.validation.finding import ARMS, Arm, Controls, Finding, Status
@@ -49,11 +50,7 @@ class Membership:
         "how well an attacker tells whose record trained the model; 0.5 is guessing, and less is as telling the other "
         "way round.",
     )
-    controls: ClassVar[Controls] = {
-        "MITRE ATLAS": ("AML.T0024.000",),
-        "NIST AI 100-2": ("NISTAML.033",),
-        "OWASP ML": ("ML04",),
-    }
+    controls: ClassVar[Controls] = NAMED_MEMBERS
 
     def bound(self, gate: GatePolicy) -> float:
         """The largest AUC, either way round."""

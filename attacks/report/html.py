@@ -12,6 +12,7 @@ from medward.attacks.report.comparison import Comparison, changed_rows, differen
 from medward.attacks.report.plots import report_plots
 from medward.attacks.report.remedy import grouped_advice
 from medward.attacks.report.summary import summary_parts
+from medward.attacks.report.threat_table import controls_text, findings_text, threat_rows
 from medward.attacks.validation.finding import Finding, Status
 from medward.attacks.validation.record import Interaction, Report
 from medward.guard.bundle.power_words import power_words
@@ -76,6 +77,7 @@ def render_html(report: Report, comparison: Comparison | None = None) -> str:
         ],
         figures=figures,
         untested=untested_sentences(report),
+        threats=[(row, controls_text(row), findings_text(row)) for row in threat_rows(report)],
         defended=words.defended_families(report),
         bounds=[f"{family.judged_as} ≤ {family.bound(report.gate):g}" for family in known_families().values()],
         readings=[family.reading for family in known_families().values()],

@@ -163,9 +163,15 @@ class Report(BaseModel):
     def load(cls, path: Path) -> Report:
         """Read a ``report.json``. Raises `MedwardError` for another schema version or anything else."""
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.from_bytes(path.read_bytes(), path)
         except OSError as error:
             raise MedwardError(f"{path}: cannot read the report: {error}") from None
+
+    @classmethod
+    def from_bytes(cls, data: bytes, path: Path) -> Report:
+        """The report in `data`, which was read from `path`. Raises `MedwardError` as `load` does."""
+        try:
+            return cls.model_validate_json(data)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             key = ".".join(map(str, first["loc"])) or "report"

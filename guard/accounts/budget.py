@@ -35,6 +35,7 @@ from medward.guard.types import Action, Level, Principal, Verdict
 
 REMEMBERED_ANSWERS = 16
 DAYS = 8
+UPLOADS_PART = "leakage-uploads"
 UNIT = 1000  # thousandths of a bit
 _DAY = 86400.0
 Offers = tuple[tuple[Level, float], ...]
@@ -82,6 +83,7 @@ class Leakage:
     label_share: float = 0.5
     release: str = ""
     account: str = ""
+    part: str = "leakage"
 
     def start(self) -> LeakState:
         """An account that was told nothing."""
@@ -134,7 +136,7 @@ class Leakage:
         """`action`, with the count beside it."""
         spent = {"bits_today": state["today"] / UNIT, "bits_total": state["total"] / UNIT}
         return Verdict(
-            part="leakage", account=self.account, action=action, evidence={**spent, "left": self.left(state)}
+            part=self.part, account=self.account, action=action, evidence={**spent, "left": self.left(state)}
         )
 
     def _room(self, state: LeakState, level: Level) -> float:
@@ -207,8 +209,10 @@ def charge_accounts(
     return after, (levels, verdicts)
 
 
-def budgets_for(policy: BudgetPolicy, principal: Principal, release: str) -> dict[str, Leakage]:
+def budgets_for(policy: BudgetPolicy, principal: Principal, release: str, part: str = "leakage") -> dict[str, Leakage]:
     """The limited accounts on a path, from the organisation down, by the keys of their states; empty without limits.
+
+    `part` keeps limits apart that bound different things.
 
     The keys are apart from those of the monitors' states, which a person may reset, and are to be kept without a time
     to live: what was told stays told. No principal has an empty level, so none is mistaken for a key.
@@ -216,16 +220,23 @@ def budgets_for(policy: BudgetPolicy, principal: Principal, release: str) -> dic
     factors = [policy.parents] * (len(principal) - 1) + [1.0]
     names = ["/".join(principal[:depth]) for depth in range(1, len(principal) + 1)]
     return {
-        f"{name}//leakage": Leakage(
+        f"{name}//{part}": Leakage(
             daily=policy.daily_bits * factor,
             total=policy.total_bits * factor,
             label_share=policy.label_share,
             release=release,
             account=name,
+            part=part,
         )
         for name, factor in zip(names, factors, strict=True)
         if factor and policy.limited
     }
+
+
+def upload_budgets(policy: BudgetPolicy, upload_bits: float, principal: Principal, release: str) -> dict[str, Leakage]:
+    """The limits of uploads on a path, of `upload_bits` a day, beside those of `policy`; empty without a limit."""
+    own = BudgetPolicy(daily_bits=upload_bits, parents=policy.parents, label_share=policy.label_share)
+    return budgets_for(own, principal, release, UPLOADS_PART)
 
 
 def utc_day(seconds: float) -> int:

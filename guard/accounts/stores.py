@@ -39,6 +39,8 @@ INSERT INTO states (key, state, expires) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET state = excluded.state, expires = excluded.expires
 """
 READ = "SELECT state FROM states WHERE key = ? AND (expires IS NULL OR expires > ?)"
+KEYS = "SELECT key FROM states WHERE key > ? AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?"
+KEYS_PAGE = 1000  # keys that are read at a time
 TIME = "SELECT time, clock FROM elapsed"
 KEEP_TIME = "INSERT OR REPLACE INTO elapsed (id, time, clock) VALUES (0, ?, ?)"
 TICK = 60.0  # seconds of the clock between two times that are kept
@@ -71,6 +73,10 @@ class Store(Protocol):
 
     def get(self, key: str) -> JsonValue:
         """The state under `key`, None when absent or expired."""
+        ...
+
+    def state_keys(self) -> Iterator[str]:
+        """The keys of all states, in no order; what is written or expires meanwhile may be among them or not."""
         ...
 
     def now(self) -> float:
@@ -130,6 +136,12 @@ class MemoryStore:
         with self._lock:
             return self._read(key, self._clock())
 
+    def state_keys(self) -> Iterator[str]:
+        """The keys of all states; see `guard.accounts.stores.Store`."""
+        with self._lock:
+            self._purge(self._clock())
+            return iter([*self._states])
+
     def now(self) -> float:
         """The time that counts for what expires; see `guard.accounts.stores.Store`."""
         with self._lock:
@@ -158,6 +170,7 @@ class MemoryStore:
         return None if expires is not None and expires <= now else json.loads(text)
 
     def _purge(self, now: float) -> None:
+        self._check_open()
         self._writes = 0
         self._states = {
             key: (text, expires) for key, (text, expires) in self._states.items() if expires is None or expires > now
@@ -215,6 +228,20 @@ class SQLiteStore:
         with self._lock:
             self._ready()
             return self._read(key, self._time())
+
+    def state_keys(self) -> Iterator[str]:
+        """The keys of all states; see `guard.accounts.stores.Store`."""
+        last = ""
+        while True:
+            with self._lock:
+                self._ready()
+                now = self._time()
+                with self._available():
+                    page = [key for (key,) in self._connection.execute(KEYS, (last, now, KEYS_PAGE))]
+            if not page:
+                return
+            yield from page
+            last = page[-1]
 
     def now(self) -> float:
         """The time that counts for what expires, as the file keeps it; see `guard.accounts.stores.Store`."""

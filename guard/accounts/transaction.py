@@ -117,12 +117,15 @@ def _forgotten(store: Store, lists: list[str]) -> Exception | None:
     return found
 
 
-def reset_account(store: Store, principal: Principal, audit: AuditSink | None) -> None:
+def reset_account(
+    store: Store, principal: Principal, audit: AuditSink | None, *, reason: str = "", operator: str = ""
+) -> None:
     """Forget the account `principal`, not its parents or children; with an audit log, on record first.
 
+    `reason` and `operator` are on record where they are given.
     Raises `UnavailableError`, the account being kept, when the log or the store is away.
     """
     key = "/".join(checked_principal(principal))
     if audit is not None:
-        audit.append(account_reset(key))
+        audit.append(account_reset(key, reason, operator))
     store.delete(key)

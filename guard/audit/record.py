@@ -15,6 +15,7 @@ from medward.guard.types import Verdict
 StreamEnd = Literal["finished", "stopped", "failed"]
 """How a report that leaves piece by piece ended: with its text, by who asked, or by the model."""
 REPORT_ENDED = "report ended"
+RESET = "reset"
 
 
 class AuditSink(Protocol):
@@ -139,6 +140,7 @@ def model_failure(principal: str, inputs: Sequence[str]) -> dict[str, Any]:
     return {"event": "model failed", "principal": principal, "inputs": list(inputs)}
 
 
-def account_reset(principal: str) -> dict[str, Any]:
-    """The record of an account that a person made the guard forget."""
-    return {"event": "reset", "principal": principal}
+def account_reset(principal: str, reason: str = "", operator: str = "") -> dict[str, Any]:
+    """The record of an account that a person made the guard forget, with why and who where it was said."""
+    said = {"reason": reason, "operator": operator}
+    return {"event": RESET, "principal": principal, **{name: each for name, each in said.items() if each}}

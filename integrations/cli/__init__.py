@@ -2,6 +2,8 @@
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
 ``medward compare`` exits 1 for evidence, 0 for none, 2 where it cannot be told.
+``medward changes`` exits 0 within intervals, 1 beyond them, 2 where it must be tested again.
+``medward attest verify`` exits 1 when a signed result did not pass.
 ``medward deidentify`` exits 1 when a file was refused, ``medward harden`` when training collapsed.
 """
 
@@ -14,9 +16,12 @@ import typer
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.integrations.cli.accounts import accounts_app
 from medward.integrations.cli.advise import advise_command
+from medward.integrations.cli.attest import attest_app
 from medward.integrations.cli.audit import audit_app
 from medward.integrations.cli.bench import bench_app
+from medward.integrations.cli.bom import bom_command
 from medward.integrations.cli.calibrate import calibrate_command
+from medward.integrations.cli.changes import changes_command
 from medward.integrations.cli.compare import compare_command
 from medward.integrations.cli.deidentify import deidentify_command
 from medward.integrations.cli.demo import demo_command
@@ -24,11 +29,13 @@ from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.federate import federate_app
 from medward.integrations.cli.fingerprint import fingerprint_command
 from medward.integrations.cli.harden import harden_command
+from medward.integrations.cli.incidents import incidents_command
 from medward.integrations.cli.keys import keys_app
 from medward.integrations.cli.protect import protect_command
 from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.seal import seal_command
 from medward.integrations.cli.serve import serve_command
+from medward.integrations.cli.threats import threats_command
 from medward.integrations.cli.validate import validate_command
 
 try:
@@ -45,8 +52,12 @@ for command in (
     harden_command,
     validate_command,
     advise_command,
+    changes_command,
+    threats_command,
+    bom_command,
     serve_command,
     drift_command,
+    incidents_command,
     fingerprint_command,
     compare_command,
     deidentify_command,
@@ -55,6 +66,7 @@ for command in (
 ):
     app.command(command.__name__.removesuffix("_command"), cls=SaidOnce)(command)
 for name, group in {
+    "attest": attest_app,
     "keys": keys_app,
     "audit": audit_app,
     "accounts": accounts_app,

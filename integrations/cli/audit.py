@@ -41,3 +41,25 @@ def audit_commissioning(
             console.print(sentence, markup=False)
     if not reports:
         console.print(f"{log}: nothing was commissioned", markup=False)
+
+
+@audit_app.command("fhir")
+def audit_fhir(
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
+    out: Annotated[Path | None, typer.Option(help="file of NDJSON; without it the events are printed")] = None,
+    observer: Annotated[str, typer.Option(help="what the site calls this server")] = "medward",
+) -> None:
+    """Write the records as FHIR R4 AuditEvents, a line of JSON each, once the chain was found whole."""
+    from medward.guard.audit.log import read_log, verify_log
+    from medward.guard.files import write_durably
+    from medward.integrations.clinical.fhir_audit import audit_events
+
+    log = log / "audit.jsonl" if log.is_dir() else log
+    verify_log(log)
+    lines = [*audit_events(read_log(log), observer=observer)]
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+        return
+    write_durably(out, "".join(f"{line}\n" for line in lines).encode(), mode=0o600)
+    console.print(f"{out}: {len(lines)} events", markup=False)

@@ -1,4 +1,4 @@
-"""The outermost layer: request id, body limits, security headers, timing, and the last resort for a crash."""
+"""The outermost layer: request id, bodies in bounds, security headers, timing, and the last resort for a crash."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medward.guard.spec import ModelSpec
-from medward.integrations.serving.body import shorter_body
+from medward.integrations.serving.body import CLOSE, shorter_body
+from medward.integrations.serving.compression import content_coding, inflated, plain_scope
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.logs import log_request, request_logged
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.problems import problem_response
 
@@ -30,7 +32,10 @@ HEADERS = {
 
 
 class Edge:
-    """ASGI middleware. A body is metered as it streams in, whether or not it declares a length."""
+    """ASGI middleware. A body is metered as it streams in, whether or not it declares a length, and inflated too.
+
+    HEAD is answered as GET is, without the body, since some load balancers probe so.
+    """
 
     def __init__(self, app: ASGIApp, *, spec: ModelSpec, limits: Limits, metrics: Metrics) -> None:
         self.app = app
@@ -46,6 +51,8 @@ class Edge:
         request = Request(scope, receive)
         given = request.headers.get("x-request-id", "")
         request.state.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        plain, metered = scope, self._metered(receive)
+        head = scope["method"] == "HEAD"
         status = 0
         started = time.perf_counter()
 
@@ -57,32 +64,46 @@ class Edge:
                 headers["X-Request-ID"] = request.state.request_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
-        try:
-            refusal = self._refusal(request)
-            if refusal:
-                await problem_response(request, *refusal, {"Connection": "close"})(scope, receive, dressed)
-            else:
-                await self.app(scope, self._metered(receive), dressed)
-        except ClientDisconnect:
-            _log.info("request %s: the client left", request.state.request_id)
-        except Exception:
-            _log.exception("request %s failed", request.state.request_id)
-            if status:
-                raise
-            await problem_response(request, 500, "the server failed; the log has the details")(scope, receive, dressed)
-        finally:
-            self.metrics.request(scope, status, time.perf_counter() - started)
+        with request_logged(request.state.request_id):
+            try:
+                if refusal := self._refusal(request):
+                    response = problem_response(request, refusal.status_code, refusal.detail, refusal.headers)
+                    await response(scope, receive, dressed)
+                    return
+                if coding := content_coding(request):
+                    plain, metered = plain_scope(scope), self._metered(inflated(metered, coding))
+                plain = {**plain, "method": "GET"} if head else plain
+                await self.app(plain, metered, dressed)
+            except ClientDisconnect:
+                _log.info("the client left")
+            except Exception:
+                _log.exception("request %s failed", request.state.request_id)
+                if status:
+                    raise
+                await problem_response(request, 500, "the server failed; the log has the details")(
+                    scope, receive, dressed
+                )
+            finally:
+                seconds = time.perf_counter() - started
+                self.metrics.request(plain, status, seconds)
+                log_request(plain, status, seconds)
 
-    def _refusal(self, request: Request) -> tuple[int, str] | None:
+    def _refusal(self, request: Request) -> HTTPException | None:
         """Why the request is refused on its headers alone."""
-        declared = request.headers.get("content-length")
-        if declared is None:
-            return None
+        declared = request.headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit()):
-            return 400, "Content-Length: must be a whole number"
-        return (413, self._too_large) if int(declared[:20]) > self.limits.body_bytes else None
+            return HTTPException(400, "Content-Length: must be a whole number", CLOSE)
+        if int(declared[:20]) > self.limits.body_bytes:
+            return HTTPException(413, self._too_large, CLOSE)
+        try:
+            content_coding(request)
+        except HTTPException as refusal:
+            return refusal
+        return None
 
     @property
     def _too_large(self) -> str:
@@ -103,11 +124,11 @@ class Edge:
                     message = await receive()
             except TimeoutError:
                 detail = f"the body must arrive within {self.limits.body_seconds:g} s"
-                raise HTTPException(408, detail, {"Connection": "close"}) from None
+                raise HTTPException(408, detail, CLOSE) from None
             done = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > self.limits.body_bytes:
-                raise HTTPException(413, self._too_large, {"Connection": "close"})
+                raise HTTPException(413, self._too_large, CLOSE)
             return message
 
         return metered

@@ -1,77 +1,64 @@
-"""What one request may cost, and the bounded pool that answers requests."""
+"""What one request may cost, and what all of them together may: every bound of the endpoint, in one place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from typing import TypeVar
+from dataclasses import dataclass
 
-import anyio
-import anyio.to_thread
-from fastapi import HTTPException
-
-from medward.guard.errors import MedwardError
 from medward.guard.intake.picture import MOST_PIXELS
+from medward.integrations.serving.option_field import check_option_ranges, option_field
 
-_R = TypeVar("_R")
+A_MOMENT = 0.001  # seconds, the least that a time may be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of the endpoint; each is checked before the work it bounds is done.
 
-    `body_bytes` of a request, read within `body_seconds`; `rows` per request; `pixels` per uploaded image
-    before it is decoded (the default holds a full-size radiograph); `workers` requests run at a time and
-    `queue` wait, so bodies take ``(workers + queue) * body_bytes`` of memory at most. A report that is streamed is
-    written and taken within `stream_seconds`, or stopped. `connections` may be open, each for `header_seconds` without
-    a request.
+    `workers` requests are answered at a time and `queue` wait, each from when its body is there. One account takes at
+    most `share` of these places, of ``(workers + queue) * body_bytes`` of memory for bodies and of `connections`, and
+    asks no more often than `rate` says. A request that is not answered within `deadline` seconds of taking its place
+    is refused. Every field is a flag of ``medward serve``, a name in its ``--config`` file and an environment
+    variable ``MEDWARD_SERVE_...``; what it bounds is in its help.
     """
 
-    body_bytes: int = 16 * 2**20
-    body_seconds: float = 30.0
-    rows: int = 64
-    pixels: int = MOST_PIXELS
-    workers: int = 2
-    queue: int = 32
-    connections: int = 256
-    header_seconds: float = 10.0
-    stream_seconds: float = 300.0
+    workers: int = option_field(2, "requests that are answered at a time, each in a thread")
+    queue: int = option_field(32, "requests that wait, bodies and all, while every worker is busy", least=0)
+    share: float = option_field(
+        0.5, "part of places, body memory and connections that one account may take", least=0, most=1
+    )
+    rate: str = option_field(
+        "", "how often one account may ask: '60/minute' or '10/second; 20000/day'; empty: no bound"
+    )
+    failures: str = option_field(
+        "60/minute", "how often one address may fail to say who it is before its failures are 429; empty: no bound"
+    )
+    deadline: float = option_field(120.0, "seconds in which a request is answered or refused", least=A_MOMENT)
+    body_bytes: int = option_field(16 * 2**20, "bytes that one request may hold; a raw mammogram takes 52428800")
+    body_seconds: float = option_field(30.0, "seconds in which a body must arrive", least=A_MOMENT)
+    rows: int = option_field(64, "rows that one request may hold")
+    pixels: int = option_field(
+        MOST_PIXELS, "pixels that one uploaded image may have; by default a full-size radiograph"
+    )
+    connections: int = option_field(256, "connections that may be open; health probes have room beyond them")
+    header_seconds: float = option_field(
+        10.0, "seconds that a connection may be open without a request", least=A_MOMENT
+    )
+    stream_seconds: float = option_field(
+        300.0, "seconds in which a streamed report is written and taken", least=A_MOMENT
+    )
+    drain: float = option_field(5.0, "seconds after SIGTERM in which it answers on but is not ready", least=0)
+    stop_seconds: float = option_field(
+        30.0, "seconds that requests under way have to finish after that", least=A_MOMENT
+    )
 
     def __post_init__(self) -> None:
-        for bound in fields(self):
-            value = getattr(self, bound.name)
-            least = 0 if bound.name == "queue" else 1
-            if value < least:
-                raise MedwardError(f"limits.{bound.name} must be >= {least}, got {value}")
+        check_option_ranges(self, "limits")
 
+    @property
+    def places(self) -> int:
+        """Requests that are answered or wait."""
+        return self.workers + self.queue
 
-@dataclass(slots=True)
-class Pool:
-    """`workers` threads and a queue of `queue`; a request beyond both is refused at once with 503.
-
-    Counts without a lock: every call comes from the one event loop.
-    """
-
-    workers: int
-    queue: int
-    jobs: int = field(default=0, init=False)
-    _limiter: anyio.CapacityLimiter = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._limiter = anyio.CapacityLimiter(self.workers)
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """A place for one request, taken before its body is read: what waits is in memory."""
-        if self.jobs >= self.workers + self.queue:
-            raise HTTPException(503, "every worker is busy and the queue is full", {"Retry-After": "1"})
-        self.jobs += 1
-        try:
-            yield
-        finally:
-            self.jobs -= 1
-
-    async def run(self, job: Callable[[], _R]) -> _R:
-        """Run `job` in a thread and return what it returns; the caller holds a slot."""
-        return await anyio.to_thread.run_sync(job, limiter=self._limiter)
+    def share_of(self, total: int) -> int:
+        """What one account may take of `total`, at least one."""
+        return max(1, int(self.share * total))

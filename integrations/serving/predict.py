@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, create_model
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from pydantic import BaseModel, ConfigDict, create_model
 
-from medward.guard.columns import is_plain
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import decode_batch, file_pictures, model_intake
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
 from medward.integrations.serving.body import media_type, parse_body, read_json
+from medward.integrations.serving.clinical_forms import PLAIN_JSON, ClinicalForms, file_instances
+from medward.integrations.serving.forms import FIELDS, STUDY_FIELD, one_study, read_form
 from medward.integrations.serving.predictions import (
     AnyPrediction,
     client_view,
@@ -26,16 +25,24 @@ from medward.integrations.serving.predictions import (
 )
 from medward.integrations.serving.problems import problem_responses
 from medward.integrations.serving.report_events import EVENT_STREAM, ReportEvents, wants_events
-from medward.integrations.serving.rows import named_inputs, rows_schema, rows_type
-from medward.integrations.serving.service import Received, Service, Study
+from medward.integrations.serving.rows import (
+    batch_schemas,
+    either_schema,
+    named_inputs,
+    nested_numbers_type,
+    object_schema,
+    rows_type,
+)
+from medward.integrations.serving.service import LONGEST_STUDY, Received, Service, Study
 
-FIELDS = ("image", "file", "dicom")
 RASTER_TYPES, DICOM_TYPE = ("image/png", "image/jpeg"), "application/dicom"
 FILE_TYPES = (*RASTER_TYPES, DICOM_TYPE)
 
 
-def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]], *, resize: bool) -> APIRouter:
-    """The route, for the model and limits of `service`; `caller` says who asks."""
+def predict_router(
+    service: Service, caller: Callable[..., Awaitable[Principal]], forms: ClinicalForms, *, resize: bool
+) -> APIRouter:
+    """The route, for the model and limits of `service`; `caller` says who asks, `forms` what else may be accepted."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
     body_type, wanted = request_type(spec), wanted_form(spec)
@@ -49,24 +56,29 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
         summary="Classify rows or images",
         response_model=prediction_type(spec, certified=service.guard.policy.certify.enabled),
         response_model_exclude_unset=True,
-        responses=_responses(report),
+        responses=_responses(report, forms.schemas),
         openapi_extra={"requestBody": {"required": True, "content": _content(spec, limits.rows)}},
     )
     async def predict(
         request: Request, response: Response, principal: Principal = asking, study: Study = ""
     ) -> AnyPrediction | Response:
-        with ExitStack() as held:
-            held.enter_context(service.pool.slot())
-            read = await received(request)
+        form = forms.wanted(request)
+        async with service.admitted(request, principal):
+            read = forms.reading(form, await received(request, study, form))
             if report and wants_events(request):
-                stream = await service.stream(principal, read, study)
-                return ReportEvents(stream, service, request, held.pop_all())
-            answer = await service.answer(principal, read, study)
+                account = "/".join(principal)
+                with ExitStack() as held:
+                    held.enter_context(service.pool.place(account))
+                    stream = await service.stream(request, principal, read, study)
+                    return ReportEvents(stream, service, request, account, held.pop_all())
+            answer, found = await service.answer_received(request, principal, read, study)
+        if form != PLAIN_JSON:
+            return await forms.response(form, answer, found, study)
         response.headers.update(commissioning_header(answer))
         return client_view(answer, spec)
 
-    async def received(request: Request) -> Callable[[], Received]:
-        """Take in the body; what is returned decodes it."""
+    async def received(request: Request, study: str, form: str) -> Callable[[], Received]:
+        """Take in the body, to be answered in `form`; what is returned decodes it."""
         kind = media_type(request)
         if kind == "application/json":
             body = await read_json(request, spec, limits)
@@ -76,30 +88,35 @@ def predict_router(service: Service, caller: Callable[..., Awaitable[Principal]]
                 415, f"send application/json, {', '.join(FILE_TYPES)}, or multipart/form-data with such files"
             )
         _files_or_415(spec)
-        several = kind == "multipart/form-data"
-        files = await _files(request, limits.rows, limits.body_bytes) if several else [await request.body()]
-        return lambda: decoded(files)
+        if kind != "multipart/form-data":
+            files = [await request.body()]
+            return lambda: decoded(files, form)
+        sent = await read_form(request, limits.rows, limits.body_bytes)
+        said = one_study(study, sent.study)
+        return lambda: decoded(sent.files, form, said)
 
-    def decoded(files: Sequence[bytes]) -> Received:
+    def decoded(files: Sequence[bytes], form: str, said: str = "") -> Received:
         """The rows that `files` show, the studies that they name, and what makes their own images."""
         rows, studies = decode_batch(files, spec, pixels=limits.pixels, resize=resize)
         known = known_patients(files) if report and service.guard.policy.privacy.identifiers else ()
-        return Received(rows, studies, file_pictures(files, spec, pixels=limits.pixels, resize=resize), known)
+        studies = frozenset({said}) if said else studies
+        instances = file_instances(files) if form != PLAIN_JSON else ()
+        pictures = file_pictures(files, spec, pixels=limits.pixels, resize=resize)
+        return Received(rows, studies, pictures, known, instances)
 
     return routes
 
 
-def _responses(report: bool) -> dict[int | str, dict[str, Any]]:
-    """What the route may answer besides a prediction, for OpenAPI: of reports their events."""
-    found = problem_responses(400, 401, 403, 408, 413, 415, 422, 500, 503)
-    return {**found, 200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}} if report else found
+def _responses(report: bool, others: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """What the route may answer besides a prediction, for OpenAPI: `others` by type, and of reports their events."""
+    found = problem_responses(400, 401, 403, 406, 408, 413, 415, 422, 429, 500, 503)
+    events = {EVENT_STREAM: {"schema": {"type": "string"}}} if report else {}
+    return {**found, 200: {"content": {**others, **events}}}
 
 
 def request_type(spec: ModelSpec) -> type[BaseModel]:
     """``{"inputs": [...]}`` nested as a batch of `spec`, or named rows; sizes and range are left to `spec.check`."""
-    kind: Any = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    for _ in range(len(spec.row_shape) + 1):
-        kind = Annotated[list[kind], Field(fail_fast=True)]
+    kind = nested_numbers_type(spec)
     if spec.columns:
         return rows_type(kind)
     return create_model("PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(kind, ...))
@@ -129,41 +146,9 @@ def _files_or_415(spec: ModelSpec) -> None:
         raise HTTPException(415, str(error)) from None
 
 
-async def _files(request: Request, rows: int, body_bytes: int) -> list[bytes]:
-    """The uploaded files, never spooled to disk: they may show a patient."""
-    parser = MultiPartParser(request.headers, request.stream(), max_files=rows, max_fields=0)
-    parser.spool_max_size = body_bytes
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise HTTPException(400, error.message) from None
-    parts = form.multi_items()
-    files = [await part.read() for name, part in parts if name in FIELDS and isinstance(part, UploadFile)]
-    await form.close()
-    if not files or len(files) < len(parts):
-        raise HTTPException(422, 'send one file or several, each in a field named "image", "file" or "dicom"')
-    return files
-
-
 def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
     """What the body may be, for OpenAPI."""
-    nested: dict[str, Any] = {"type": "number"}
-    if spec.low is not None:
-        nested["minimum"] = spec.low
-    if spec.high is not None:
-        nested["maximum"] = spec.high
-    for size in reversed(spec.row_shape):
-        nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
-    nested = {"type": "array", "items": nested, "minItems": 1, "maxItems": rows}
-    body = {
-        "type": "object",
-        "required": ["inputs"],
-        "additionalProperties": False,
-        "properties": {"inputs": nested},
-    }
-    if spec.columns:
-        named = rows_schema(spec.columns, rows)
-        body = {"oneOf": [named, body]} if is_plain(spec.columns) else named
+    body = either_schema([object_schema(key, schema) for key, schema in batch_schemas(spec, rows).items()])
     content: dict[str, Any] = {"application/json": {"schema": body}}
     try:
         model_intake(spec)
@@ -175,8 +160,10 @@ def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
         "minItems": 1,
         "maxItems": rows,
     }
-    form = {"type": "object", "minProperties": 1, "additionalProperties": False}
-    form["properties"] = dict.fromkeys(FIELDS, files)
+    form: dict[str, Any] = {"type": "object", "additionalProperties": False}
+    form["anyOf"] = [{"required": [name]} for name in FIELDS]
+    study = {"type": "string", "maxLength": LONGEST_STUDY}
+    form["properties"] = {**dict.fromkeys(FIELDS, files), STUDY_FIELD: study}
     types = dict.fromkeys(FIELDS, ", ".join(RASTER_TYPES)) | {"dicom": DICOM_TYPE}
     kinds = {name: {"contentType": types[name]} for name in FIELDS}
     content["multipart/form-data"] = {"schema": form, "encoding": kinds}

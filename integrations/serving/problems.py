@@ -2,7 +2,7 @@
 
 Reference: RFC 9457, sec. 3. ``type`` is always about:blank, so ``title`` is the status phrase and
 ``detail`` says what to change. ``instance`` ends in the request id that the log line of the same failure
-carries.
+carries. ``error`` repeats ``detail`` for clients of the inference protocols, who read errors there; the RFC allows it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 
+from medward.guard.accounts.suspension import SuspendedError
 from medward.guard.errors import IntegrityError, MedwardError, ModelError, UnavailableError
 
 _log = logging.getLogger("medward")
@@ -27,7 +28,7 @@ UNANSWERABLE = "the model could not answer this input"
 UNAVAILABLE = "a part the guard depends on does not answer; no prediction left"
 _SCHEMA = {
     "type": "object",
-    "required": ["type", "title", "status", "detail", "instance"],
+    "required": ["type", "title", "status", "detail", "instance", "error"],
     "additionalProperties": False,
     "properties": {
         "type": {"type": "string"},
@@ -35,6 +36,7 @@ _SCHEMA = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "instance": {"type": "string"},
+        "error": {"type": "string"},
     },
 }
 
@@ -55,6 +57,7 @@ def problem_content(request: Request, status: int, detail: str) -> dict[str, Any
         "status": status,
         "detail": detail,
         "instance": f"{quote(request.scope['path'])}#{request.state.request_id}",
+        "error": detail,
     }
 
 
@@ -82,6 +85,9 @@ def install_handlers(app: FastAPI) -> None:
     def refused(request: Request, error: Exception) -> JSONResponse:
         return problem_response(request, 422, str(error))
 
+    def suspended(request: Request, error: Exception) -> JSONResponse:
+        return problem_response(request, 403, str(error))
+
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         return problem_response(request, 422, mistake_sentence(error.errors()[0]))
@@ -97,6 +103,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(MedwardError, refused)
+    app.add_exception_handler(SuspendedError, suspended)
     app.add_exception_handler(ModelError, unanswerable)
     app.add_exception_handler(IntegrityError, unavailable)
     app.add_exception_handler(UnavailableError, unavailable)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 from fastapi import Request
@@ -22,13 +22,14 @@ from medward.integrations.serving.predictions import client_view
 from medward.integrations.serving.problems import UNANSWERABLE, UNAVAILABLE, problem_content
 from medward.integrations.serving.service import Service
 
+_R = TypeVar("_R")
 EVENT_STREAM = "text/event-stream"
 EventName = Literal["admitted", "text", "end", "error"]
 _log = logging.getLogger("medward")
 
 
 class ReportEvents(StreamingResponse):
-    """A response that hands `stream` on as it is written, in the worker threads of `service`, and closes it.
+    """A response that hands `stream` on as it is written, in turns of `account`, and closes it.
 
     Events are ``admitted`` (``{"id", "model", "level"}``), ``text`` (``{"text"}``, none at level label or withheld),
     and ``end`` with what ``/v1/predict`` would have answered, or ``error`` with problem details in its place. `held` is
@@ -38,9 +39,10 @@ class ReportEvents(StreamingResponse):
 
     media_type = EVENT_STREAM
 
-    def __init__(self, stream: ReportStream, service: Service, request: Request, held: ExitStack) -> None:
+    def __init__(self, stream: ReportStream, service: Service, request: Request, account: str, held: ExitStack) -> None:
         super().__init__(self._events(), headers={"X-Accel-Buffering": "no"})  # or a proxy keeps it until the end
-        self._stream, self._service, self._request, self._held = stream, service, request, held
+        self._stream, self._service, self._request = stream, service, request
+        self._account, self._held = account, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; whatever happens, the report is closed and the slot is free afterwards."""
@@ -52,17 +54,20 @@ class ReportEvents(StreamingResponse):
                 _log.warning("request %s: its report was not taken in time, and is stopped", name)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._service.pool.run(self._stream.close)
+                await self._run(self._stream.close)
             if self._stream.ended is not None:  # one that was withheld was counted when it was admitted
                 self._service.metrics.streamed(self._stream.ended)
             if self._stream.ended == "finished":
                 self._service.metrics.answer(self._stream.answer)
 
+    async def _run(self, job: Callable[[], _R]) -> _R:
+        return await self._service.pool.run(self._account, job)
+
     async def _events(self) -> AsyncIterator[bytes]:
         stream, spec = self._stream, self._service.guard.model.spec
         yield event_bytes("admitted", {"id": stream.id, "model": spec.name, "level": stream.level.label})
         try:
-            while (piece := await self._service.pool.run(lambda: next(stream, None))) is not None:
+            while (piece := await self._run(lambda: next(stream, None))) is not None:
                 yield event_bytes("text", {"text": piece})
         except (ModelError, UnavailableError) as error:
             name, detail = self._request.state.request_id, UNANSWERABLE if type(error) is ModelError else UNAVAILABLE

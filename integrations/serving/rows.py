@@ -23,10 +23,23 @@ Word = Annotated[str, Field(strict=True)]
 Truth = Annotated[bool, Field(strict=True)]
 
 
-def rows_type(inputs: Any) -> type[BaseModel]:
-    """``{"rows": [...]}`` or ``{"inputs": ...}`` of the type `inputs`; columns are left to `spec.check`."""
+def nested_numbers_type(spec: ModelSpec) -> Any:
+    """Lists of numbers nested as a batch of `spec`; sizes and range are left to `spec.check`."""
+    kind: Any = Number
+    for _ in range(len(spec.row_shape) + 1):
+        kind = Annotated[list[kind], Field(fail_fast=True)]
+    return kind
+
+
+def named_rows_type() -> Any:
+    """Rows by the names of their columns, which are left to `spec.check`."""
     row: Any = dict[str, Truth | Number | Word | None]
-    rows: Any = Annotated[list[row], Field(fail_fast=True)]
+    return Annotated[list[row], Field(fail_fast=True)]
+
+
+def rows_type(inputs: Any) -> type[BaseModel]:
+    """``{"rows": [...]}`` or ``{"inputs": ...}`` of the type `inputs`."""
+    rows = named_rows_type()
     return create_model(
         "PredictRequest", __config__=ConfigDict(extra="forbid"), inputs=(inputs | None, None), rows=(rows | None, None)
     )
@@ -53,20 +66,40 @@ def refuse_numbers(spec: ModelSpec) -> None:
         )
 
 
-def rows_schema(columns: Sequence[Column], rows: int) -> dict[str, Any]:
-    """The JSON schema of a body of at most `rows` named rows."""
+def batch_schemas(spec: ModelSpec, rows: int) -> dict[str, dict[str, Any]]:
+    """The JSON schemas of at most `rows` rows of `spec`, by the key of ``/v1/predict`` that they stand under."""
+    if spec.columns and not is_plain(spec.columns):
+        return {"rows": named_rows_schema(spec.columns, rows)}
+    nested: dict[str, Any] = {"type": "number"}
+    if spec.low is not None:
+        nested["minimum"] = spec.low
+    if spec.high is not None:
+        nested["maximum"] = spec.high
+    for size in reversed(spec.row_shape):
+        nested = {"type": "array", "items": nested, "minItems": size, "maxItems": size}
+    numbers = {"inputs": {"type": "array", "items": nested, "minItems": 1, "maxItems": rows}}
+    return {"rows": named_rows_schema(spec.columns, rows), **numbers} if spec.columns else numbers
+
+
+def object_schema(key: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of an object that holds `key` and nothing else."""
+    return {"type": "object", "required": [key], "additionalProperties": False, "properties": {key: schema}}
+
+
+def either_schema(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON schema of what one of `schemas` allows."""
+    return schemas[0] if len(schemas) == 1 else {"oneOf": [*schemas]}
+
+
+def named_rows_schema(columns: Sequence[Column], rows: int) -> dict[str, Any]:
+    """The JSON schema of at most `rows` named rows."""
     row = {
         "type": "object",
         "required": [each.name for each in columns],
         "additionalProperties": False,
         "properties": {each.name: _value_schema(each) for each in columns},
     }
-    return {
-        "type": "object",
-        "required": ["rows"],
-        "additionalProperties": False,
-        "properties": {"rows": {"type": "array", "items": row, "minItems": 1, "maxItems": rows}},
-    }
+    return {"type": "array", "items": row, "minItems": 1, "maxItems": rows}
 
 
 def row_bytes(columns: Sequence[Column]) -> int:

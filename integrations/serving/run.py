@@ -5,22 +5,32 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 
 from medward.guard.accounts.names import folded_name
+from medward.guard.alarm import Alarm
 from medward.guard.bundle import folder as bundles
 from medward.guard.certificate import certificate_sentence
 from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
+from medward.integrations.clinical.dicomweb_source import DicomWebSource
+from medward.integrations.clinical.fhir_settings import FhirSettings
+from medward.integrations.serving.alarm_notices import AlarmNotifier, Notice
 from medward.integrations.serving.app import create_app
-from medward.integrations.serving.connections import Connection
+from medward.integrations.serving.circuit_breaker import BreakerStore
+from medward.integrations.serving.cross_origin import checked_origins
+from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
-from medward.integrations.serving.store import open_store
+from medward.integrations.serving.logs import LogFormat, LogLevel, structured_logs
+from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.server import server_of
+from medward.integrations.serving.store import is_shared, open_store
 
 _log = logging.getLogger("medward")
 _told = logging.getLogger("medward.serving")
@@ -38,23 +48,41 @@ def load_app(
     allow_code: bool = False,
     expect: str | None = None,
     commissioning: CommissioningAsked | None = None,
+    origins: Sequence[str] = (),
+    on_alarm: Callable[[Alarm], object] | None = None,
+    identity: IdentitySettings | None = None,
+    fhir: Path | None = None,
+    source: DicomWebSource | None = None,
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
     `state` is the folder of what outlives a restart (`guard.state`), with ``keys.json`` in it. `store` (see
     `open_store`) names another place for what the monitors know: replicas of one bundle that share it share its
-    accounts and its salt, each with a folder, a log and keys of its own.
-    `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is begun, or gone on with where
-    it was begun before; without keys it is that of the one anonymous organisation.
+    accounts, its salt and the keys kept there, each with a folder, a log and keys of its own beside them. Access tokens
+    are taken as `identity` says.
+    `on_alarm` is the guard's. `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is
+    begun, or gone on with where it was begun before; without keys it is that of the one anonymous organisation. `fhir`
+    is a file of `FhirSettings`, `source` the archive that studies are fetched from.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     if loaded.card.certificate is not None:
         _told.info("certificate: %s", certificate_sentence(loaded.card.certificate))
     guard = loaded.guard(state=state, store=open_store(store) if store else None)
-    keys = KeyStore(state / "keys.json")
-    if not anonymous and not keys.list():
+    metrics = Metrics()
+
+    def alarmed(alarm: Alarm) -> None:
+        metrics.alarm(alarm)
+        if on_alarm is not None:
+            on_alarm(alarm)
+
+    guard = replace(guard, store=BreakerStore(guard.store, note=metrics.stage), on_alarm=alarmed)
+    tokens = identity is not None and bool(identity.issuer)
+    keys = KeyStore(state / "keys.json", shared=guard.store if is_shared(store) else None)
+    if not anonymous and not tokens and not keys.list():
         _log.warning("%s holds no key yet: every request is refused until one is added", keys.path)
     known = {folded_name(key.principal[0]) for key in keys.list()}
+    if identity is not None and identity.organisation:
+        known.add(folded_name(identity.organisation))
     for site in sorted(site for site in loaded.sites if folded_name(site) not in known):
         _log.warning("site %r has a calibration of its own, but no key begins with that name", site)
     if commissioning is not None and guard.audit is not None:
@@ -62,7 +90,19 @@ def load_app(
         begun = commissioning.begin(guard.store, guard.audit, served, guard.clock)
         guard = replace(guard, commissioning=begun)
     version = loaded.digest[:12]
-    return create_app(guard, keys=None if anonymous else keys, limits=limits, resize=resize, version=version)
+    return create_app(
+        guard,
+        keys=None if anonymous else keys,
+        limits=limits,
+        resize=resize,
+        version=version,
+        origins=origins,
+        rates_at=store if is_shared(store) else None,
+        metrics=metrics,
+        identity=identity,
+        fhir=FhirSettings.load(fhir, guard.model.spec) if fhir else None,
+        source=source,
+    )
 
 
 def serve_bundle(
@@ -79,20 +119,32 @@ def serve_bundle(
     expect: str | None = None,
     certificate: Path | None = None,
     private_key: Path | None = None,
+    client_ca: Path | None = None,
     commissioning: CommissioningAsked | None = None,
+    origins: Sequence[str] = (),
+    notices: Sequence[Notice] = (),
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+    identity: IdentitySettings | None = None,
+    fhir: Path | None = None,
+    source: DicomWebSource | None = None,
 ) -> None:
-    """Serve until interrupted; requests under way are finished first.
+    """Serve until interrupted; requests under way are finished first (`DrainingServer`).
 
-    Put a reverse proxy in front on a network of strangers: this server bounds what one request and all
-    connections together cost, but not what one address may take of them, and a key's holder can keep every
-    slot busy.
-    `certificate` and `private_key` (PEM) switch TLS on. Raises `MedwardError` for an anonymous server that
-    others could reach.
+    `limits` bound what one request, one account and all connections together cost.
+    `certificate` and `private_key` (PEM) switch TLS on; with `client_ca` clients need a certificate of one of its
+    authorities besides their key or token. Web pages of `origins` may ask (CORS), and access tokens are taken as
+    `identity` says. Alarms are told by all `notices`. The log goes to stderr (`structured_logs`).
+    Raises `MedwardError` for an anonymous server that others could reach.
     """
+    if anonymous and identity is not None and identity.issuer:
+        raise MedwardError("identity.issuer: a server without keys asks for no tokens either; leave --no-keys out")
     if anonymous and host not in LOOPBACK:
         raise MedwardError(f"host {host}: a server without keys must stay on 127.0.0.1; add keys to open it")
     if (certificate is None) != (private_key is None):
         raise MedwardError("certificate and private_key: give both or neither")
+    if client_ca is not None:
+        _check_authorities(client_ca, certificate)
     if certificate is not None:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
@@ -101,36 +153,49 @@ def serve_bundle(
             raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
     elif host not in LOOPBACK:
         _log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
-    limits = limits or Limits()
+    limits, origins = limits or Limits(), checked_origins(origins)
     _check_free(host, port)
-    app = load_app(
-        bundle,
-        state=state,
-        store=store,
-        anonymous=anonymous,
-        limits=limits,
-        resize=resize,
-        allow_code=allow_code,
-        expect=expect,
-        commissioning=commissioning,
-    )
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        http=Connection,
-        ws="none",
-        lifespan="on",
-        h11_max_incomplete_event_size=16 * 1024,
-        limit_concurrency=limits.connections,
-        backlog=256,
-        timeout_keep_alive=limits.header_seconds,
-        timeout_graceful_shutdown=30,
-        server_header=False,
-        proxy_headers=False,
-        ssl_certfile=certificate,
-        ssl_keyfile=private_key,
-    )
+    with ExitStack() as held:
+        held.enter_context(structured_logs(log_format, log_level))
+        told = held.enter_context(closing(AlarmNotifier(notices))) if notices else None
+        app = load_app(
+            bundle,
+            state=state,
+            store=store,
+            anonymous=anonymous,
+            limits=limits,
+            resize=resize,
+            allow_code=allow_code,
+            expect=expect,
+            commissioning=commissioning,
+            origins=origins,
+            on_alarm=told,
+            identity=identity,
+            fhir=fhir,
+            source=source,
+        )
+        server = server_of(
+            app,
+            limits,
+            host=host,
+            port=port,
+            certificate=certificate,
+            private_key=private_key,
+            client_ca=client_ca,
+        )
+        with suppress(KeyboardInterrupt):  # raised anew once it has stopped
+            server.run()
+        if not server.started:
+            raise MedwardError(f"{host}:{port}: the server did not start; the log says why")
+
+
+def _check_authorities(client_ca: Path, certificate: Path | None) -> None:
+    if certificate is None:
+        raise MedwardError("client_ca: client certificates need TLS: give certificate and private_key too")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(client_ca)
+    except OSError as error:
+        raise MedwardError(f"{client_ca}: holds no usable certificates: {error.strerror or error}") from None
 
 
 def _check_free(host: str, port: int) -> None:

@@ -1,48 +1,61 @@
-"""What the routes share: the guard behind its pool, and who may ask."""
+"""What the routes share: the guard behind its pool."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Callable, Sequence, Sized
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from fastapi import Depends, Header, HTTPException, Path, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Header, Path, Request
+from starlette.requests import ClientDisconnect
 
-from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
+from medward.guard.errors import MedwardError, UnavailableError
+from medward.guard.intake.instance import DicomInstance
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
 from medward.guard.types import Answer, Array, Level, Principal, Query
-from medward.integrations.serving.keys import KeyStore, Scope
-from medward.integrations.serving.limits import Limits, Pool
+from medward.integrations.serving.account_rate import AccountRate
+from medward.integrations.serving.arrivals import Arrivals
+from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.pool import Pool, Work
+from medward.integrations.serving.refusal import refusal
 
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.text.known import KnownIdentifiers
 
-bearer = HTTPBearer(auto_error=False, description="A key made by `medward keys add`.")
+_R = TypeVar("_R")
+_log = logging.getLogger("medward")
+LONGEST_STUDY = 128  # characters; a UID has 64
 Study = Annotated[
     str,
     Header(
         alias="Medward-Study",
-        max_length=128,
+        max_length=LONGEST_STUDY,
         description="What all images of the request belong to, as a StudyInstanceUID: slices of one study look alike.",
     ),
 ]
-header = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same key, without a scheme.")
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The rows of a request, the studies that its files say they are of, what makes the files' own images, and what is
-    known of their patients.
+    """The rows of a request, the studies that its files say they are of, what makes the files' own images, what is
+    known of their patients, and which DICOM instance each row is, where that is asked for.
+
+    `retrieved` says that the server itself fetched them from the site's archive.
     """
 
     inputs: Sized
     studies: frozenset[str] = frozenset()
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
+    instances: Sequence[DicomInstance | None] = ()
+    retrieved: bool = False
 
     @property
     def study(self) -> str:
@@ -62,35 +75,132 @@ class Service:
     guard: Guard
     limits: Limits
     pool: Pool
+    arrivals: Arrivals
     metrics: Metrics
     version: str
+    rate: AccountRate | None = None
 
-    async def answer(self, principal: Principal, read: Callable[[], Received], study: str = "") -> Answer:
-        """Read the inputs, of one `study`, and answer them in a worker thread; `read` may raise `MedwardError`.
+    @classmethod
+    def of(
+        cls, guard: Guard, limits: Limits, metrics: Metrics, *, shared: bool, version: str, rates_at: str | None
+    ) -> Service:
+        """All that asks `guard` within `limits`. `shared` says that there are several accounts, so one has a share."""
+        pool = Pool(limits, shared, metrics.refused, note=metrics.stage)
+        metrics.serving(guard.model.spec.name, version, lambda: pool.jobs)
+        return cls(
+            guard=guard,
+            limits=limits,
+            pool=pool,
+            arrivals=Arrivals(limits, shared, metrics.refused),
+            metrics=metrics,
+            version=version,
+            rate=AccountRate.of(limits.rate, rates_at),
+        )
+
+    @asynccontextmanager
+    async def admitted(self, request: Request, principal: Principal) -> AsyncIterator[None]:
+        """Admit a request of `principal`: what its body takes counts as its account's while it is read and answered.
+
+        A request for which there would be no place is refused before its body is read, and so is one that its account
+        asks too soon.
+        """
+        account = "/".join(principal)
+        self.pool.check_place(account)
+        await self._keep_rate(account)
+        with self.arrivals.arriving(request, account):
+            yield
+
+    async def answer(
+        self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
+    ) -> Answer:
+        """The answer of `answer_received`."""
+        return (await self.answer_received(request, principal, read, study))[0]
+
+    async def answer_received(
+        self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
+    ) -> tuple[Answer, Received]:
+        """Take a place, read the inputs, of one `study`, and answer them in a worker thread; `read` may refuse them.
+
+        Gives the answer and what was read.
 
         Without a `study` said it is the one that the files say, of which there may then be one only.
 
-        The caller holds a slot of the pool. An answer that is withheld because a part does not answer raises
+        The caller is `admitted`. A client that leaves before the model is asked has not asked, nor has a request whose
+        deadline ends before that: nothing is charged or on record. What the model was asked is charged and on record,
+        whoever is still there. An answer that is withheld because a part does not answer raises
         `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
-        answer = await self.pool.run(lambda: self.guard.answer(self._query(principal, read, study)))
-        self.metrics.answer(answer)
-        _refuse_unavailable(answer)
-        return answer
 
-    async def stream(self, principal: Principal, read: Callable[[], Received], study: str = "") -> ReportStream:
+        def job(work: Work[tuple[Answer, Received]]) -> tuple[Answer, Received]:
+            received = read()
+            query = self._query(principal, received, study)
+            work.begin()
+            answer = self.guard.answer(query)
+            self.metrics.answer(answer)
+            return answer, received
+
+        account = "/".join(principal)
+        with self.pool.place(account):
+            answer, received = await self._wanted(request, self.pool.submit(account, job))
+        _refuse_unavailable(answer)
+        return answer, received
+
+    async def stream(
+        self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
+    ) -> ReportStream:
         """Read the one input, and admit a report of it that is yet to be written, in a worker thread; see `answer`.
 
-        Whoever gets it closes it.
+        The caller holds a place. Whoever gets the report closes it.
         """
-        stream = await self.pool.run(lambda: self.guard.stream(self._query(principal, read, study)))
+
+        def job(work: Work[ReportStream]) -> ReportStream:
+            query = self._query(principal, read(), study)
+            work.begin()
+            return self.guard.stream(query)
+
+        work = self.pool.submit("/".join(principal), job, ReportStream.close)
+        stream = await self._wanted(request, work)
         if stream.level is Level.WITHHELD:
             self.metrics.answer(stream.answer)
             _refuse_unavailable(stream.answer)
         return stream
 
-    def _query(self, principal: Principal, read: Callable[[], Received], study: str) -> Query:
-        received = read()
+    async def _keep_rate(self, account: str) -> None:
+        """Count the request and refuse it if `account` asks too often; ``on_error`` decides where that is not known."""
+        if self.rate is None:
+            return
+        try:
+            after = await self.rate.wait(account)
+        except UnavailableError as error:
+            if self.guard.policy.on_error == "withhold":
+                raise
+            _log.error("%s; on_error = flag, so the request is not counted", error)
+            return
+        if after:
+            said = f"this account may ask {self.limits.rate}; ask again in {math.ceil(after)} s"
+            raise refusal(self.metrics.refused, 429, "rate", said, after)
+
+    async def _wanted(self, request: Request, work: Work[_R]) -> _R:
+        """What `work` comes to, while its client is there and its deadline has not passed; else it is given up."""
+        gone = asyncio.ensure_future(_left(request))
+        try:
+            await _first_of(work.outcome, gone, within=self.limits.deadline)
+            if work.outcome.done():
+                return work.outcome.result()
+            unasked = self.pool.give_up(work)
+            if gone.done():
+                if unasked:
+                    self.metrics.refused("left")
+                raise ClientDisconnect
+            said = f"there was no answer within {self.limits.deadline:g} s; "
+            said += "nothing was asked or charged" if unasked else "what was asked is on record and charged"
+            raise refusal(self.metrics.refused, 503, "deadline", said, 5)
+        finally:
+            gone.cancel()
+            if not work.outcome.done():  # cancelled: the server stops
+                self.pool.give_up(work)
+
+    def _query(self, principal: Principal, received: Received, study: str) -> Query:
         rows = len(received.inputs)
         if rows > self.limits.rows:
             raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
@@ -100,66 +210,24 @@ class Service:
             study=study or received.study,
             pictures=received.pictures,
             known=received.known,
+            retrieved=received.retrieved,
         )
+
+
+async def _first_of(*ends: asyncio.Future[Any], within: float) -> None:
+    """Return once one of `ends` is done, or after so many seconds."""
+    await asyncio.wait(ends, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _left(request: Request) -> None:
+    """Return once the client has closed its connection; the body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _refuse_unavailable(answer: Answer) -> None:
     if answer.unavailable:
         raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
-
-
-async def presented_token(
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)],
-    api_key: Annotated[str | None, Security(header)],
-) -> str | None:
-    """The key that a request presents, in either header."""
-    return credentials.credentials if credentials else api_key
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Turns a request's key into its principal: 401 without one, 403 for the wrong scope."""
-
-    keys: KeyStore
-    scope: Scope
-
-    async def __call__(self, token: Annotated[str | None, Depends(presented_token)]) -> Principal:
-        """Who asks."""
-        key = self.keys.authenticate(token) if token else None
-        if key is None:
-            raise HTTPException(401, "send a valid key as Authorization: Bearer or X-API-Key", CHALLENGE)
-        if key.scope != self.scope:
-            raise HTTPException(403, f"this key is for {key.scope}, the route needs one for {self.scope}")
-        return key.principal
-
-
-@dataclass(frozen=True, slots=True)
-class Holds:
-    """Tells whether a request holds a key of a scope, and refuses nobody; False while the keys cannot be read."""
-
-    keys: KeyStore
-    scope: Scope
-
-    async def __call__(self, token: Annotated[str | None, Depends(presented_token)]) -> bool:
-        """Whether it does."""
-        try:
-            await Caller(self.keys, self.scope)(token)
-        except (HTTPException, IntegrityError):
-            return False
-        return True
-
-
-async def everybody() -> bool:
-    """Whoever asks holds what is asked for: the development mode without keys."""
-    return True
-
-
-CHALLENGE = {"WWW-Authenticate": "Bearer"}
-
-
-async def anonymous() -> Principal:
-    """Everybody is one principal: the development mode without keys."""
-    return ("anonymous",)
 
 
 def model_name(spec: ModelSpec) -> Any:

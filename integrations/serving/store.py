@@ -17,13 +17,18 @@ ADDRESSES = {
 }
 
 
+def is_shared(where: str | Path | None) -> bool:
+    """Whether `where`, as `open_store` has it, is one that replicas share."""
+    return isinstance(where, str) and ":" in where
+
+
 def open_store(where: str | Path, *, existing: bool = False) -> Store:
     """The store at `where`: address of a Redis (``redis://``, ``rediss://`` with TLS, ``unix://``), else a SQLite file.
 
     `existing` refuses a file that is not there instead of making it. No message shows a password.
     Raises `MedwardError`, and `UnavailableError` when the store cannot be reached.
     """
-    if isinstance(where, str) and ":" in where:
+    if isinstance(where, str) and is_shared(where):
         return _open_redis(where)
     if existing and not Path(where).exists():
         raise MedwardError(f"{where}: there is no such file; give the server's --state folder, or its --store")

@@ -298,3 +298,21 @@ def test_json_comes_back_equal(name, tmp_path_factory, server, state):
     store.close()
     if clock.keeper:
         clock.keeper.close()
+
+
+def test_all_keys_are_told_once_and_those_that_expired_are_not(store, clock):
+    assert [*store.state_keys()] == []
+    names = {f"clinic {i}/ward" for i in range(2500)} | {"//own"}
+    for first in range(0, 2500, 500):
+        chosen = [f"clinic {i}/ward" for i in range(first, first + 500)]
+        store.transact_all(chosen, lambda states: ([1] * len(states), None))
+    put(store, "//own", 1)
+    put(store, "short", 1, ttl=DAY)
+    assert sorted(store.state_keys()) == sorted(names | {"short"})
+    clock.advance(2 * DAY)
+    assert sorted(store.state_keys()) == sorted(names)
+    store.delete("//own")
+    assert "//own" not in {*store.state_keys()}
+    store.close()
+    with pytest.raises(UnavailableError):
+        [*store.state_keys()]

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 from support.screening import rows, screening
 
-from medward.guard.errors import MedwardError
+from medward.guard.accounts.stores import MemoryStore
+from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
+from medward.integrations.serving import Limits
+from medward.integrations.serving.binary_tensors import TENSOR_TYPES
 from medward.integrations.serving.body import parse_body
-from medward.integrations.serving.inference_protocol import InferRequest
 from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.tensors import InferRequest
 
 ROWS = [[0.5, -1.0, 2.0], [1.0, 0.0, 0.0]]
 STRANGE = [90.0, -90.0, 90.0]
@@ -49,7 +52,7 @@ def test_flat_and_nested_data_and_every_datatype_mean_the_same(client):
     made = client(Policy(on_error="withhold", release={"level": "full"}))
     whole = [[1, 0, 2], [3, 5, 4]]
     expected = outputs(made.post(INFER, json=tensor(whole)))["scores"]
-    for datatype in ("FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8"):
+    for datatype in TENSOR_TYPES.keys() - {"BOOL"}:
         flat = tensor([1, 0, 2, 3, 5, 4], [2, 3], datatype)
         assert outputs(made.post(INFER, json=flat))["scores"] == expected
 
@@ -128,12 +131,13 @@ def test_nan_and_a_wrong_content_type_are_refused(client):
     text = '{"inputs": [{"name": "inputs", "shape": [1, 3], "datatype": "FP32", "data": [NaN, 1, 2]}]}'
     json_type = {"Content-Type": "application/json"}
     assert "finite" in made.post(INFER, content=text, headers=json_type).json()["detail"]
-    assert made.post(INFER, content=text, headers={"Content-Type": "application/octet-stream"}).status_code == 415
+    assert made.post(INFER, content=text, headers={"Content-Type": "text/plain"}).status_code == 415
 
 
 def test_metadata_describes_what_infer_takes_and_gives(client):
     made = client()
-    assert made.get("/v2").json() == {"name": "medward", "version": "1", "extensions": []}
+    extensions = ["binary_tensor_data", "model_configuration", "statistics"]
+    assert made.get("/v2").json() == {"name": "medward", "version": "1", "extensions": extensions}
     about = made.get("/v2/models/linear").json()
     (taken,) = about["inputs"]
     assert taken["shape"] == [-1, 3]
@@ -188,3 +192,137 @@ def test_the_example_in_the_schema_is_answered(client):
     made = client()
     body = made.get("/openapi.json").json()["paths"]["/v2/models/{name}/infer"]["post"]["requestBody"]
     assert outputs(made.post(INFER, json=body["content"]["application/json"]["example"]))["labels"]["shape"] == [1]
+
+
+# Versions, configuration, statistics, the repository
+
+
+def test_the_version_that_the_metadata_name_is_served_and_no_other(client):
+    made = client(version="abc123")
+    (version,) = made.get("/v2/models/linear").json()["versions"]
+    here, other = f"/v2/models/linear/versions/{version}", "/v2/models/linear/versions/7"
+    assert outputs(made.post(f"{here}/infer", json=tensor(ROWS))) == outputs(made.post(INFER, json=tensor(ROWS)))
+    assert made.get(f"{here}/ready").json() == {"ready": True}
+    for part in ("", "/config", "/stats"):
+        assert made.get(here + part).json().keys() == made.get("/v2/models/linear" + part).json().keys()
+        assert made.get("/v2/models/other" + part).status_code == 404
+        refused = made.get(other + part)
+        assert refused.status_code == 404
+        assert "abc123" in refused.json()["detail"]
+    refused = made.post(f"{other}/infer", json=tensor(ROWS))
+    assert refused.status_code == 404
+    assert "abc123" in refused.json()["error"]
+
+
+def test_the_version_is_told_to_nobody_without_a_key(client, tmp_path):
+    """It is the digest of the bundle; a probe that names another one learns only that it is not served."""
+    keys = KeyStore(tmp_path / "keys.json")
+    token = keys.add(("a",))
+    made = client(keys=keys, version="abc123")
+    assert made.get("/v2/models/linear/versions/abc123/ready").status_code == 200
+    probe = made.get("/v2/models/linear/versions/7/ready")
+    assert probe.status_code == 404
+    for part in ("", "/config", "/infer"):
+        path = f"/v2/models/linear/versions/7{part}"
+        send = made.post if part == "/infer" else made.get
+        assert send(path).status_code == 401
+        assert "abc123" in send(path, headers={"X-API-Key": token}).text
+        assert "abc123" not in send(path).text + probe.text
+
+
+def test_the_configuration_is_what_the_metadata_say(client):
+    made = client(limits=Limits(rows=7))
+    about, said = made.get("/v2/models/linear/config").json(), made.get("/v2/models/linear").json()
+    assert about["input"] == [{"name": "inputs", "data_type": "TYPE_FP32", "dims": [3]}]
+    types = {"FP64": "TYPE_FP64", "INT64": "TYPE_INT64", "BYTES": "TYPE_STRING"}
+    assert about["output"] == [
+        {"name": each["name"], "data_type": types[each["datatype"]], "dims": each["shape"][1:]}
+        for each in said["outputs"]
+    ]
+    assert about["max_batch_size"] == 7
+    assert made.post(INFER, json=tensor(ROWS * 3 + [ROWS[0]])).status_code == 200
+    assert made.post(INFER, json=tensor(ROWS * 4)).status_code == 422
+
+
+def test_the_statistics_count_what_was_answered_by_every_route(client):
+    made = client(SCREENED)
+
+    def now():
+        (found,) = made.get("/v2/models/stats").json()["model_stats"]
+        assert made.get("/v2/models/linear/stats").json()["model_stats"] == [found]
+        return found
+
+    assert now()["inference_count"] == now()["inference_stats"]["success"]["count"] == 0
+    made.post(INFER, json=tensor([STRANGE, *ROWS]))
+    made.post("/v1/predict", json={"inputs": ROWS})
+    made.post("/v1/models/linear:predict", json={"instances": ROWS})
+    made.post("/v2/models/linear/versions/1/infer", json=tensor(ROWS))
+    made.post(INFER, json=tensor([[1, 2, 101]]))
+    made.post("/v2/models/other/infer", json=tensor(ROWS))
+    found = now()
+    assert (found["name"], found["version"], found["inference_count"]) == ("linear", "1", 9)
+    assert found["inference_stats"]["success"]["count"] == 4
+    assert found["inference_stats"]["success"]["ns"] > 0
+    assert found["inference_stats"]["fail"]["count"] == 1
+    assert found.keys() == {"name", "version", "inference_count", "inference_stats"}, "nothing that nobody counts"
+
+
+def test_the_counters_of_all_accounts_are_for_who_reads_the_metrics(client, tmp_path):
+    keys = KeyStore(tmp_path / "keys.json")
+    token, watcher = keys.add(("a",)), keys.add(("b",), scope="metrics")
+    made = client(keys=keys)
+    for path in ("/v2/models/stats", "/v2/models/linear/stats", "/v2/models/linear/versions/1/stats"):
+        assert made.get(path).status_code == 401
+        assert made.get(path, headers={"X-API-Key": token}).status_code == 403
+        assert made.get(path, headers={"X-API-Key": watcher}).status_code == 200
+
+
+def test_the_repository_index_says_what_is_ready(client, monkeypatch):
+    class Away(MemoryStore):
+        def transact_all(self, keys, step, *, ttl=None):
+            raise UnavailableError("gone")
+
+    ready, away = client(), client(guard_parts={"store": Away()})
+    listed = {"name": "linear", "version": "1", "state": "READY", "reason": ""}
+    assert ready.post("/v2/repository/index").json() == [listed]
+    assert ready.post("/v2/repository/index", json={"ready": True}).json() == [listed]
+    (found,) = away.post("/v2/repository/index", json={}).json()
+    assert found["state"] == "UNAVAILABLE"
+    assert "gone" not in found["reason"]
+    assert away.post("/v2/repository/index", json={"ready": True}).json() == []
+    for body, status in ((b"{", 400), (b"[]", 422), (b'{"ready": "x"}', 422), (b'{"all": true}', 422)):
+        assert ready.post("/v2/repository/index", content=body).status_code == status
+    assert ready.post("/v2/repository/index", content=b"[" * 10**5).status_code == 413
+    assert ready.post("/v2/repository/index", content=b"[" * 5000).status_code == 422
+
+
+def test_what_is_not_honoured_is_said_or_refused(client):
+    made = client()
+
+    def post(**parameters):
+        return made.post(INFER, json={**tensor(ROWS), "parameters": parameters})
+
+    assert "not_honoured" not in post().json()["parameters"]
+    assert post(content_type="np").status_code == 200
+    assert post(priority=0, timeout=5000).json()["parameters"]["not_honoured"] == "timeout, priority"
+    for refused in ({"sequence_id": 7}, {"sequence_start": True}, {"content_type": "pd"}, {"classification": 2}):
+        response = post(**refused)
+        assert response.status_code == 422
+        assert f"parameters.{next(iter(refused))}" in response.json()["error"]
+    for unknown in ({"raw": 1}, {"model_name": "other"}):
+        assert made.post(INFER, json={**tensor(ROWS), **unknown}).status_code == 422
+    assert made.post(INFER, json={**tensor(ROWS), "model_name": "linear"}).status_code == 200
+    assert made.post(INFER, json=tensor(ROWS, parameters={"content_type": "np"})).status_code == 200
+    assert made.post(INFER, json=tensor(ROWS, parameters={"content_type": "str"})).status_code == 422
+
+
+def test_bool_takes_true_and_false_and_fp16_its_range(client):
+    made = client()
+    assert outputs(made.post(INFER, json=tensor([[True, False, True]], datatype="BOOL")))
+    for data, datatype, words in (
+        ([[1, 0, 1]], "BOOL", "BOOL cannot hold data of type int"),
+        ([[7e4, 0, 1]], "FP16", "outside the range of FP16"),
+        ([[2**64, 0, 1]], "UINT64", "outside the range of UINT64"),
+        ([[-1, 0, 1]], "UINT32", "outside the range of UINT32"),
+    ):
+        assert words in made.post(INFER, json=tensor(data, datatype=datatype)).json()["error"]

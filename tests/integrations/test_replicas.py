@@ -18,7 +18,7 @@ from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.policy import Policy
 from medward.integrations.cli import main
-from medward.integrations.serving import health, load_app
+from medward.integrations.serving import circuit_breaker, health, load_app
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.store import open_store
 
@@ -88,6 +88,7 @@ def asked(bundle, folder, url, *, times=1):
 
 def test_a_server_whose_redis_is_away_is_alive_and_not_ready(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "SECONDS_KEPT", 0.0)
+    monkeypatch.setattr(circuit_breaker, "AWAY_KEPT", 0.0)
     with running(tmp_path, *DURABLE) as server, asked(bundle, tmp_path / "state", server.url) as client:
         assert client.get("/readyz").status_code == 200
         server.stop()

@@ -27,6 +27,7 @@ def test_the_schema_describes_the_endpoint_and_no_request_breaks_it(kind, tmp_pa
         return statuses(operations[path], endpoint.token(path), mode, examples=25, checks=CHECKS)
 
     allowed = {path: sent(path, GenerationMode.POSITIVE) for path in operations}
-    assert all(200 in seen for path, seen in allowed.items() if not path.endswith("/infer")), allowed
+    unanswered = {path: seen for path, seen in allowed.items() if 200 not in seen and not path.endswith("/infer")}
+    assert not unanswered
     for path in PREDICTS:
         assert 422 in sent(path, GenerationMode.NEGATIVE), "what a check would have to reject was never sent"

@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import decode_batch
+from medward.guard.pipeline import Guard
 from medward.guard.types import Level
 from medward.integrations.serving import Limits
 
@@ -245,7 +246,9 @@ def test_a_form_without_files_or_with_other_fields_is_refused(image_client, png)
     assert "Too many files" in detail(send(client, *[png(GREY)] * 3), 400)
     form = {"Content-Type": "multipart/form-data; boundary=b"}
     field = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nxyz\r\n--b--\r\n'
-    assert "Too many fields" in detail(client.post("/v1/predict", content=field, headers=form), 400)
+    assert "each in a field named" in detail(client.post("/v1/predict", content=field, headers=form), 422)
+    two = field.removesuffix(b"--b--\r\n") + field
+    assert "Too many fields" in detail(client.post("/v1/predict", content=two, headers=form), 400)
     assert "boundary" in detail(
         client.post("/v1/predict", content=b"x", headers={"Content-Type": "multipart/form-data"}), 400
     )
@@ -253,6 +256,37 @@ def test_a_form_without_files_or_with_other_fields_is_refused(image_client, png)
     assert empty.status_code in (400, 422)
     garbage = client.post("/v1/predict", content=b"\0" * 100, headers=form)
     assert garbage.status_code in (400, 422)
+
+
+def test_the_study_of_a_form_is_said_by_a_field_or_a_header_alike(image_client, png, monkeypatch):
+    asked, answer = [], Guard.answer
+    monkeypatch.setattr(Guard, "answer", lambda guard, query: asked.append(query.study) or answer(guard, query))
+    client = image_client()
+
+    def post(data=None, headers=None):
+        files = [("image", ("x", png(GREY))), ("image", ("y", png(255 - GREY)))]
+        return client.post("/v1/predict", files=files, data=data, headers=headers)
+
+    assert post({"study": "1.2.3"}).status_code == 200
+    assert post(headers={"Medward-Study": "1.2.3"}).status_code == 200
+    assert post({"study": "1.2.3"}, {"Medward-Study": "1.2.3"}).status_code == 200
+    assert post({"study": ""}).status_code == 200
+    assert asked == ["1.2.3"] * 3 + [""]
+    assert "say two" in detail(post({"study": "1.2.3"}, {"Medward-Study": "4.5"}), 422)
+    assert "at most 128 characters" in detail(post({"study": "1" * 129}), 422)
+    assert "study" in detail(post({"patient": "1.2.3"}), 422)
+    assert "Too many fields" in detail(post({"study": ["1", "2"]}), 400)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_a_file_may_be_the_body_itself(image_client, png, kind):
+    client, file = image_client(), png(GREY, kind)
+    raw = client.post("/v1/predict", content=file, headers={"Content-Type": f"image/{kind.lower()}"}).json()
+    assert raw["scores"] == send(client, file).json()["scores"]
+    for other in ("image/tiff", "image/webp", "application/x-npy"):
+        refused = client.post("/v1/predict", content=file, headers={"Content-Type": other})
+        assert "send application/json, image/png, image/jpeg, application/dicom, or multipart" in detail(refused, 415)
 
 
 def test_a_file_never_touches_the_disk(image_client, png, monkeypatch):

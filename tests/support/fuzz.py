@@ -21,7 +21,7 @@ from medward.integrations.serving.keys import KeyStore
 
 KINDS = {"table": LinearModel, "image": MeanModel}
 POLICY = Policy(on_error="withhold", screen={"rate": 0.2, "action": "withhold"})
-PREDICTS = ("/v1/predict", "/v2/models/{name}/infer")
+PREDICTS = ("/v1/predict", "/v1/models/{name}:predict", "/v2/models/{name}/infer")
 
 
 class Endpoint:
@@ -42,7 +42,7 @@ class Endpoint:
 
     def token(self, path: str) -> str:
         """The key that opens `path`."""
-        return self.watch if path == "/metrics" else self.ask
+        return self.watch if path == "/metrics" or path.endswith("/stats") else self.ask
 
 
 def statuses(
