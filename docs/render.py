@@ -140,8 +140,7 @@ def session() -> str:
 
 def front() -> str:
     """What each defense is for, what it guarantees, and where it stands, with figures from the results."""
-    thieves = _details("stealing_detection_table")["thieves"]["knockoff"]
-    pure, tenth = (thieves[share]["1"]["median"] for share in ("1", "0.1"))
+    pure, tenth = (_value(f"stealing_detection_{share}") for share in ("pure", "10"))
     hardened = list(_details("uat_pneumoniamnist")["seeds"].values())
     fooled = {name: sum(seed[name]["fooled"] for seed in hardened) / len(hardened) for name in ("undefended", "uat")}
     clean = {name: sum(seed[name]["clean"] for seed in hardened) / len(hardened) for name in ("undefended", "uat")}

@@ -200,7 +200,7 @@ def rows_said() -> str:
     for name, found in details["tables"].items():
         asked = ", ".join("no number" if each is None else f"{each:,}" for each in found["asked for"])
         then = _count(found["median"]) if "median" in found else ""
-        lines.append(f"| {name} | {asked or 'none: noticed soon'} | {found['of them there were so many']} | {then} |")
+        lines.append(f"| {name} | {asked or 'none'} | {found['of them there were so many']} | {then} |")
     return "\n".join(lines) + "\n"
 
 
