@@ -33,12 +33,12 @@ def test_without_any_image_it_beats_noise_of_the_same_norm(plain, attack_data, p
 
 def test_a_run_judges_it_like_every_universal_attack_and_reads_no_craft_row(plain, attack_data, monkeypatch):
     monkeypatch.setattr(EvasionSetup, "flags", lambda *_, **__: ())
-    attack = DataFree(epsilon=0.35, steps=40)
+    attack = DataFree(epsilon=0.35, steps=80)
     few = replace(attack_data, craft=attack_data.craft.take(slice(0, 9)))
     result, other = (attack.run(plain.target(attack.threat), data, seed=0) for data in (attack_data, few))
     assert np.array_equal(result.images["perturbation"], other.images["perturbation"])
     assert result.outcome.mean() > result.baseline.mean()
-    assert result.gradients == 40 * RANGE_IMAGES
+    assert result.gradients == 80 * RANGE_IMAGES
 
 
 def test_it_sees_layers_that_are_plain_function_calls(plain):
