@@ -216,8 +216,11 @@ def test_the_schema_tells_of_events_where_reports_are_written(reports, client):
     def answers(made):
         return made.get("/openapi.json").json()["paths"]["/v1/predict"]["post"]["responses"]["200"]["content"]
 
-    assert set(answers(reports())) == {"application/json", "text/event-stream"}
-    assert set(answers(client())) == {"application/json"}
+    clinical = {"application/fhir+json", "application/dicom"}
+    assert set(answers(reports())) == {"application/json", "text/event-stream"} | clinical
+    assert set(answers(client())) == {"application/json", "application/fhir+json"}, (
+        "of a table nothing refers to an image"
+    )
 
 
 def test_data_of_an_event_is_one_line():
