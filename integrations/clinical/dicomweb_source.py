@@ -76,6 +76,12 @@ class DicomWebSource:
         if self.authorization and not AUTHORIZATION.fullmatch(self.authorization):
             raise MedwardError("MEDWARD_SOURCE_AUTHORIZATION: must be a scheme and a value, as Bearer TOKEN")
 
+    @property
+    def in_clear_text(self) -> bool:
+        """Whether what is fetched travels unencrypted to another machine."""
+        parts = urlsplit(self.url)
+        return parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost")
+
     async def retrieve(self, name: StudyName, most: int, meter: Callable[[int], None]) -> list[bytes]:
         """The files of `name`, of which there may be `most`; `meter` is told of bytes as they come, and may refuse.
 

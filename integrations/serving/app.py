@@ -175,10 +175,12 @@ def token_verifier(identity: IdentitySettings | None) -> TokenVerifier | None:
 
 
 def source_notes(policy: Policy, source: DicomWebSource | None) -> tuple[str, ...]:
-    """Where policy and server do not fit: a sentence, or none."""
-    apart = policy.source.uploads != "same" or policy.source.upload_bits > 0
+    """What of the archive is not as one may think, a sentence each: where policy and server do not fit, clear text."""
+    apart, notes = policy.source.uploads != "same" or policy.source.upload_bits > 0, []
     if source is not None and not apart:
-        return ('a source is set, but [source] uploads = "same": uploads are told as much as studies of the archive',)
+        notes += ['a source is set, but [source] uploads = "same": uploads are told as much as studies of the archive']
     if source is None and apart:
-        return ("the policy lets less leave of uploads, and no --source is set: every answer is such",)
-    return ()
+        notes += ["the policy lets less leave of uploads, and no --source is set: every answer is such"]
+    if source is not None and source.in_clear_text:
+        notes += ["studies and the archive's authorization travel in clear text: give an https:// address"]
+    return tuple(notes)

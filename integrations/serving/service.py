@@ -57,14 +57,18 @@ class Received:
     instances: Sequence[DicomInstance | None] = ()
     retrieved: bool = False
 
-    @property
-    def study(self) -> str:
-        """The one study of all files, or ""."""
+    def refuse_several_studies(self) -> None:
+        """Raise `MedwardError` where the files are of more than one study."""
         if len(self.studies) > 1:
             raise MedwardError(
                 f"the files are of {len(self.studies)} studies; send those of one study per request, or say in the "
                 "header Medward-Study what they all belong to"
             )
+
+    @property
+    def study(self) -> str:
+        """The one study of all files, or ""."""
+        self.refuse_several_studies()
         return next(iter(self.studies), "")
 
 

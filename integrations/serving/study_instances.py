@@ -85,7 +85,7 @@ class InstanceReader:
             tuple(instances),
             retrieved,
         )
-        received.study  # noqa: B018  two studies are refused here, before anything is asked
+        received.refuse_several_studies()  # before anything is asked
         return StudyRead(received=received, instances=tuple(instances), failed=tuple(failed))
 
     def reading(

@@ -334,6 +334,10 @@ def test_a_server_says_where_policy_and_source_do_not_fit(image_profile, caplog)
     assert source_notes(policy_of(**GUARDED), source) == source_notes(policy_of(), None) == ()
     assert "uploads are told as much" in source_notes(policy_of(), source)[0]
     assert "every answer" in source_notes(policy_of(**GUARDED), None)[0]
+    for url, told in (("http://archive.example/dicom-web", 1), ("https://archive.example/dicom-web", 0)):
+        notes = source_notes(policy_of(**GUARDED), DicomWebSource(url=url))
+        assert len(notes) == told
+        assert all("in clear text" in note for note in notes)
     with caplog.at_level(logging.WARNING):
         create_app(Guard(model=MeanModel(), profile=image_profile, policy=policy_of()), keys=None, source=source)
     assert "uploads are told as much" in caplog.text

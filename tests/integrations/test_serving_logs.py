@@ -67,9 +67,11 @@ def test_lines_from_worker_threads_carry_the_id_of_their_own_request(make_guard,
 
     app = create_app(make_guard(model=Talking(), store=MemoryStore()), keys=None)
     with TestClient(app) as client:
-        ask = lambda name: client.post(  # noqa: E731
-            "/v1/predict", json={"inputs": [[float(name), 0, 0]]}, headers={"X-Request-ID": name}
-        )
+
+        def ask(name):
+            body = {"inputs": [[float(name), 0, 0]]}
+            client.post("/v1/predict", json=body, headers={"X-Request-ID": name})
+
         for first in (0, 2, 4):
             threads = [threading.Thread(target=ask, args=(str(first + i),)) for i in range(2)]
             for thread in threads:
