@@ -10,7 +10,6 @@ import typer
 
 from medward.guard.commissioning.period import LONGEST_MINUTES, CommissioningAsked
 from medward.guard.errors import MedwardError
-from medward.integrations.cli.limit_options import chosen_settings, limit_options
 from medward.integrations.cli.lines import printed_log
 from medward.integrations.cli.options import (
     AllowCode,
@@ -21,6 +20,7 @@ from medward.integrations.cli.options import (
     console,
     see_working_directory,
 )
+from medward.integrations.cli.setting_options import chosen_settings, setting_options
 from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medward.integrations.clinical.dicomweb_source import DicomWebSource
 
 
-@limit_options
+@setting_options
 def serve_command(
     bundle: BundlePath,
     state: StateOption = Path("state"),

@@ -67,7 +67,7 @@ class DicomWebSource:
 
     def __post_init__(self) -> None:
         """Check the address, and that what fetches is installed."""
-        image_library("httpx", "studies of an archive", "dicomweb")
+        image_library("httpx2", "studies of an archive", "dicomweb")
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise MedwardError("source: must be an address as https://archive.example/dicom-web, without query")
@@ -88,7 +88,7 @@ class DicomWebSource:
         Raises `NotInSource`; `MedwardError` for too many or too large ones; `UnavailableError` where the archive does
         not answer; `IntegrityError` where it answers with what is not of that study.
         """
-        import httpx
+        import httpx2
 
         headers = {"Accept": ACCEPT, "Accept-Encoding": "identity"} | (
             {"Authorization": self.authorization} if self.authorization else {}
@@ -96,14 +96,14 @@ class DicomWebSource:
         try:
             with anyio.fail_after(self.seconds):
                 async with (
-                    httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=self.seconds) as client,
+                    httpx2.AsyncClient(follow_redirects=False, trust_env=False, timeout=self.seconds) as client,
                     client.stream("GET", f"{self.url.rstrip('/')}/{name.path}", headers=headers) as response,
                 ):
                     self._check(response)
                     body = await self._body(response, meter)
         except TimeoutError:
             raise UnavailableError(f"source: gave no study within {self.seconds:g} s") from None
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             raise UnavailableError(f"source: {type(error).__name__}") from None
         return _checked(related_files(response.headers["content-type"], body, most), name)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
-import pytest
+from support.needed import lacking
 
 PLUGINS = Path("/usr/share/orthanc/plugins")
 AUTHORIZATION = "Basic " + base64.b64encode(b"medward:archive").decode()
@@ -72,8 +71,7 @@ class OrthancServer:
 def archive(folder: Path) -> Iterator[OrthancServer]:
     """An archive that is gone at the end; where there is no Orthanc the test is skipped, and fails in CI."""
     if shutil.which("Orthanc") is None or not (PLUGINS / "libOrthancDicomWeb.so").exists():
-        reason = "needs Orthanc (Debian: apt-get install orthanc orthanc-dicomweb)"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        lacking("Orthanc", "orthanc orthanc-dicomweb")
     server = OrthancServer(folder)
     try:
         yield server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import shutil
 import signal
@@ -14,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 import redis
+from support.needed import lacking
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 
@@ -60,8 +59,7 @@ class RedisServer:
 def running(folder: Path, *options: str) -> Iterator[RedisServer]:
     """A server that is gone at the end; where there is no Redis the test is skipped, and fails in CI."""
     if shutil.which("redis-server") is None:
-        reason = "needs redis-server (Debian: apt-get install redis-server)"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+        lacking("redis-server", "redis-server")
     server = RedisServer(folder, *options)
     try:
         yield server

@@ -25,25 +25,25 @@ OPTION_TABLES: dict[type, str] = {Limits: "", IdentitySettings: "identity"}
 _S = TypeVar("_S")
 
 
-def limit_options(command: Callable[..., None]) -> Callable[..., None]:
+def setting_options(command: Callable[..., None]) -> Callable[..., None]:
     """`command`, whose last parameter is ``**settings``, with an option for every field in the tables, and a file."""
     own = inspect.signature(command, eval_str=True)
     given = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
     made = [_parameter(kind, each) for kind in OPTION_TABLES for each in fields(kind)]
-    said = "TOML file with limits by the names of their options: workers = 4, and a table [identity]"
+    said = "TOML file with settings by the names of their options: workers = 4, and a table [identity]"
     config = Annotated[
         Path | None, typer.Option(envvar=f"{VARIABLE_PREFIX}CONFIG", help=said, callback=_read, is_eager=True)
     ]
     made.append(_keyword("config", config, None))
 
-    def with_limits(**options: Any) -> None:
+    def with_settings(**options: Any) -> None:
         options.pop("config")
         command(**options)
 
-    with_limits.__signature__ = own.replace(parameters=[*given, *made])  # type: ignore[attr-defined]
-    with_limits.__annotations__ = {each.name: each.annotation for each in (*given, *made)}
-    with_limits.__doc__, with_limits.__name__ = command.__doc__, command.__name__
-    return with_limits
+    with_settings.__signature__ = own.replace(parameters=[*given, *made])  # type: ignore[attr-defined]
+    with_settings.__annotations__ = {each.name: each.annotation for each in (*given, *made)}
+    with_settings.__doc__, with_settings.__name__ = command.__doc__, command.__name__
+    return with_settings
 
 
 def chosen_settings(kind: type[_S], options: Mapping[str, Any]) -> _S:
