@@ -6,7 +6,7 @@ One part that fails adds the action that the site chose, and takes nothing away 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -21,7 +21,7 @@ from medward.guard.accounts.monitors import (
     without_sources,
 )
 from medward.guard.accounts.stores import Store
-from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.accounts.transaction import NearDuplicateBatch, PathFound, PathStep, step_paths
 from medward.guard.alarm import Alarm
 from medward.guard.certify.certifier import CERTIFICATE_PART
 from medward.guard.errors import MedwardError, UnavailableError
@@ -34,7 +34,7 @@ from medward.guard.profile import Profile
 from medward.guard.request import Request
 from medward.guard.source_policy import SOURCE_PART
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Action, Array, CertifiedRadius, Outputs, Principal, Verdict
+from medward.guard.types import Action, Array, CertifiedRadius, Outputs, Principal, Verdict, joined_outputs
 
 _log = logging.getLogger("medward")
 
@@ -54,6 +54,26 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
     alarms: tuple[Alarm, ...] = ()
     certified: CertifiedRadius | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """What one pass over the rows of a request told: what monitors see, and what the screen concludes of each row."""
+
+    sight: Observations
+    p_values: Array
+    screened: Sequence[Action]
+    summary: Verdict
+    failed: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Monitored:
+    """What the states of a request's accounts came to."""
+
+    verdicts: tuple[Verdict, ...]
+    bets: Mapping[str, BetValues]
+    alarms: tuple[Alarm, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,39 +98,92 @@ class Defenses:
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        profile = self.parts.sites.get(request.organisation, self.profile)
-        judged = self.spec.judged(outputs)
-        sight, away = observe_batch(self.policy, profile, request.inputs, judged)
-        p_values = np.full(len(request.inputs), np.nan)
+        return self.judge_all([(request, outputs)])[0]
+
+    def judge_all(self, asked: Sequence[tuple[Request, Outputs]]) -> list[Judgement]:
+        """What every part concludes of several requests, as `judge` does of one after the other.
+
+        Their rows are looked at together, and their accounts step in one transaction.
+        """
+        looks, near = self._look_all(asked), [self._near(*each) for each in asked]
+        shown = [self._look_for_text(request) for request, _ in asked]
+        proven = [self._certify(*each) for each in asked]
+        # Last, for a state that stepped has to be answered for.
+        monitored = self._monitor([request for request, _ in asked], looks, [batch for batch, _ in near])
+        found = []
+        for i, (request, _) in enumerate(asked):
+            look, (text_actions, read), (certified, unproven, proof) = looks[i], shown[i], proven[i]
+            of_all = (*look.failed, *near[i][1], *monitored[i].verdicts, *self._weigh_source(request))
+            strictest = max(verdict.action for verdict in of_all)
+            found.append(
+                Judgement(
+                    p_values=look.p_values,
+                    bets=monitored[i].bets,
+                    actions=tuple(max(each, strictest) for each in map(max, look.screened, text_actions, unproven)),
+                    verdicts=(look.summary, *read, *proof, *of_all),
+                    alarms=monitored[i].alarms,
+                    certified=certified,
+                )
+            )
+        return found
+
+    def _look_all(self, asked: Sequence[tuple[Request, Outputs]]) -> list[_Look]:
+        """The look at each request, the requests of one calibration together."""
+        sites: dict[str, list[int]] = {}
+        for place, (request, _) in enumerate(asked):
+            sites.setdefault(request.organisation if request.organisation in self.parts.sites else "", []).append(place)
+        found: dict[int, _Look] = {}
+        for site, places in sites.items():
+            looks = self._look(self.parts.sites.get(site, self.profile), [asked[place] for place in places])
+            found.update(zip(places, looks, strict=True))
+        return [found[place] for place in range(len(asked))]
+
+    def _look(self, profile: Profile, asked: Sequence[tuple[Request, Outputs]]) -> list[_Look]:
+        """One pass over the rows of all; where that fails over each request alone, so that none fails with others."""
+        inputs = np.concatenate([request.inputs for request, _ in asked])
+        try:
+            judged = self.spec.judged(joined_outputs([outputs for _, outputs in asked]))
+            sight, away = observe_batch(self.policy, profile, inputs, judged)
+            if away and len(asked) > 1:
+                raise MedwardError(f"{next(iter(away))}: saw nothing")
+        except Exception:
+            if len(asked) == 1:
+                raise
+            return [self._look(profile, [each])[0] for each in asked]
+        p_values = np.full(len(inputs), np.nan)
+        on_error, broken = self.policy.on_error, None
         try:
             if SCREEN in away:
                 raise away.pop(SCREEN)
             p_values = profile.screening.p_values(sight[STRANGENESS])
-            screened = self._screen(profile, request, judged, sight[STRANGENESS])
-            strange = float(sum(action > Action.ALLOW for action in screened))
-            summary = Verdict(part=SCREEN, action=max(screened), evidence={"strange": strange})
+            screened = self._screen(profile, inputs, judged, sight[STRANGENESS])
         except Exception as error:
-            summary = failed_part(self.policy.on_error, SCREEN, error)
-            sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(request.inputs), np.nan)
-            screened = [summary.action] * len(request.inputs)
-        failed = [failed_part(self.policy.on_error, source, error) for source, error in away.items()]
-        shown, read = self._look_for_text(request)
-        certified, unproven, proof = self._certify(request, outputs)
-        near, unseen = self._near(request, outputs)
-        monitored, bets, alarms = self._monitor(request, sight, near)
-        of_all = (*failed, *unseen, *monitored, *self._weigh_source(request))
-        verdicts, strictest = (summary, *read, *proof, *of_all), max(verdict.action for verdict in of_all)
-        actions = tuple(max(each, strictest) for each in map(max, screened, shown, unproven))
-        return Judgement(
-            p_values=p_values, bets=bets, actions=actions, verdicts=verdicts, alarms=alarms, certified=certified
-        )
+            if len(asked) > 1:
+                return [self._look(profile, [each])[0] for each in asked]
+            broken = failed_part(on_error, SCREEN, error)
+            sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(inputs), np.nan)
+            screened = [broken.action] * len(inputs)
+        failed = tuple(failed_part(on_error, source, error) for source, error in away.items())
+        looks, first = [], 0
+        for request, _ in asked:
+            rows = slice(first, first := first + len(request.inputs))
+            looks.append(
+                _Look(
+                    sight={name: column[rows] for name, column in sight.items()},
+                    p_values=p_values[rows],
+                    screened=screened[rows],
+                    summary=broken or _screened_verdict(screened[rows]),
+                    failed=failed,
+                )
+            )
+        return looks
 
     def _weigh_source(self, request: Request) -> list[Verdict]:
         """A verdict on inputs that a client uploaded, where the policy tells these from retrieved ones."""
         action = Action.ALLOW if request.retrieved else self.policy.source.action
         return [] if action is Action.ALLOW else [Verdict(part=SOURCE_PART, action=action)]
 
-    def _screen(self, profile: Profile, request: Request, outputs: Outputs, scores: Array) -> list[Action]:
+    def _screen(self, profile: Profile, inputs: Array, outputs: Outputs, scores: Array) -> list[Action]:
         """The screen's action where an input is too strange; NaN is.
 
         A site with too few rows for a cut has its inputs screened by the bundle's screens.
@@ -118,7 +191,7 @@ class Defenses:
         rate, action = self.policy.screen.rate, Action[self.policy.screen.action.upper()]
         cut = profile.screen_cut(rate)
         if profile is not self.profile and not np.isfinite(cut):
-            scores, cut = self.profile.strangeness(request.inputs, outputs), self.profile.screen_cut(rate)
+            scores, cut = self.profile.strangeness(inputs, outputs), self.profile.screen_cut(rate)
         return [Action.ALLOW if ok else action for ok in scores <= cut]
 
     def _look_for_text(self, request: Request) -> tuple[list[Action], list[Verdict]]:
@@ -169,14 +242,28 @@ class Defenses:
             return None, [failed_part(self.policy.on_error, DUPLICATES, error)]
 
     def _monitor(
-        self, request: Request, sight: Observations, near: NearDuplicateBatch | None
-    ) -> tuple[list[Verdict], dict[str, BetValues], tuple[Alarm, ...]]:
-        """Step the state of the account and of each of its parents; alpha is split over these."""
+        self,
+        requests: Sequence[Request],
+        looks: Sequence[_Look],
+        near: Sequence[NearDuplicateBatch | None],
+    ) -> list[_Monitored]:
+        """Step the states of each account and of each of its parents; alpha is split over these."""
+        steps = [
+            PathStep(
+                keys=request.accounts,
+                watch=partial(self.monitors_of(request.principal).watch, request.digests, look.sight),
+                near=batch,
+            )
+            for request, look, batch in zip(requests, looks, near, strict=True)
+        ]
+        found = step_paths(self.store, steps, ttl=self.policy.monitor.ttl_days * 86400)
+        return [self._concluded(*each) for each in zip(requests, found, strict=True)]
+
+    def _concluded(self, request: Request, found: PathFound) -> _Monitored:
+        """The verdicts on what the accounts of `request` and its near-duplicates found, and what of it is news."""
         parents = Action[self.policy.monitor.parents.upper()]
         verdicts, bets, news = [], {}, []
-        watch = partial(self.monitors_of(request.principal).watch, request.digests, sight)
-        ttl = self.policy.monitor.ttl_days * 86400
-        path, counted = step_accounts(self.store, list(request.accounts), watch, near, ttl=ttl)
+        path, counted = found
         for key, seen in zip(request.accounts, path, strict=True):
             if isinstance(seen, Exception):
                 verdicts.append(failed_part(self.policy.on_error, "account", seen, key))
@@ -193,7 +280,8 @@ class Defenses:
             verdicts.append(replace(verdict, part=DUPLICATES, account=request.account))
             if verdict.action > before:
                 news.append(verdicts[-1])
-        return verdicts, bets, tuple(Alarm.raised(each, request.id) for each in news)
+        alarms = tuple(Alarm.raised(each, request.id) for each in news)
+        return _Monitored(verdicts=tuple(verdicts), bets=bets, alarms=alarms)
 
     def monitors_of(self, principal: Principal) -> AccountMonitors:
         """Those of the principal's site and depth, built once."""
@@ -203,6 +291,12 @@ class Defenses:
                 self.policy, self.parts.sites.get(site, self.profile), depth
             )
         return self._monitors[site, depth]
+
+
+def _screened_verdict(actions: Sequence[Action]) -> Verdict:
+    """The screen's verdict on rows with these `actions`."""
+    strange = float(sum(action > Action.ALLOW for action in actions))
+    return Verdict(part=SCREEN, action=max(actions), evidence={"strange": strange})
 
 
 def failed_part(on_error: Literal["flag", "withhold"], part: str, error: Exception, account: str = "") -> Verdict:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -49,7 +49,7 @@ from medward.guard.report_filter import REPORT_FILTER
 from medward.guard.report_stream import ReportStream
 from medward.guard.request import Request
 from medward.guard.tasks.base import ReleaseSettings, offers
-from medward.guard.types import Action, Answer, Level, Outputs, Principal, Query, Verdict
+from medward.guard.types import Action, Answer, Level, Outputs, Principal, Query, Verdict, split_outputs
 
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.memory.memory_filter import MemoryFilter
@@ -130,24 +130,55 @@ class Guard:
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
         """
-        request = self._admit(query)
-        outputs = self._forward(request)
-        if self._commissioner is not None and (tested := self._commissioner.answer(request, outputs)) is not None:
-            return tested
-        judgement = self._defenses.judge(request, outputs)
+        (found,) = self.answer_all([query])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def answer_all(self, queries: Sequence[Query]) -> list[Answer | Exception]:
+        """Answer several queries together, whoever asks: each has its answer, or the error that `answer` would raise.
+
+        The model is asked once, the states of all accounts step in one transaction, and all records are written
+        together. Guarantee: the queries count in their order, as if they were asked one after the other; one that is
+        refused or fails takes nothing from the others. Only the last digits of a score may differ from those alone, as
+        the model's do for other rows in a batch.
+        """
+        found: dict[int, Answer | Exception] = {}
+        asked: dict[int, tuple[Request, Outputs]] = {}
+        admitted: dict[int, Request] = {}
+        for place, query in enumerate(queries):
+            with _kept(found, place):
+                admitted[place] = self._admit(query)
+        for place, outputs in self._forward_all(admitted, found).items():
+            with _kept(found, place):
+                tested = None
+                if self._commissioner is not None:
+                    tested = self._commissioner.answer(admitted[place], outputs)
+                if tested is None:
+                    asked[place] = admitted[place], outputs
+                else:
+                    found[place] = tested
+        if asked:
+            found |= self._guarded(asked)
+        return [found[place] for place in range(len(queries))]
+
+    def _guarded(self, asked: Mapping[int, tuple[Request, Outputs]]) -> dict[int, Answer | Exception]:
+        """The answers to what the model gave, judged, charged, filtered and on record."""
+        found: dict[int, Answer | Exception] = {}
+        judged = dict(zip(asked, self._defenses.judge_all([*asked.values()]), strict=True))
         try:
-            levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
-            texts, levels, filtered = self._filter(request, outputs, levels)
-            verdicts, default = (*judgement.verdicts, *charged, *filtered), self.policy.release.default
-            answer = released_answer(
-                request.id, self.model.spec, outputs, levels, verdicts, default, self._settings, texts
-            )
-            if self._parts.certifier is not None and judgement.certified is not None:
-                answer = replace(answer, certified=self._parts.certifier.released(judgement.certified, levels))
-            self._record(request, judgement, answer)
+            records: dict[int, Mapping[str, Any]] = {}
+            for place, (request, outputs) in asked.items():
+                with _kept(found, place):
+                    found[place] = answer = self._released(request, outputs, judged[place])
+                    records[place] = self._query_record(request, judged[place], answer)
+            for place, record in records.items():
+                with _kept(found, place):
+                    self._append(record)
         finally:  # an alarm stands, whatever becomes of the answer
-            tell_alarms(judgement.alarms, self.on_alarm)
-        return answer
+            for judgement in judged.values():
+                tell_alarms(judgement.alarms, self.on_alarm)
+        return found
 
     def stream(self, query: Query) -> ReportStream:
         """Answer one row with a report that leaves piece by piece, as it is written.
@@ -182,7 +213,7 @@ class Guard:
             )
             answer = replace(answer, levels=levels)
             stream = "" if levels == (Level.WITHHELD,) else uuid.uuid4().hex
-            self._record(request, judgement, answer, stream)
+            self._append(self._query_record(request, judgement, answer, stream))
         finally:
             tell_alarms(judgement.alarms, self.on_alarm)
         return ReportStream(
@@ -275,17 +306,39 @@ class Guard:
         self._suspended.check(request.accounts)
         return request
 
-    def _forward(self, request: Request) -> Outputs:
-        """One forward pass."""
-        with self._reporting_failure(request):
-            return _finite(self.model.predict(request.inputs))
+    def _forward_all(
+        self, requests: Mapping[int, Request], failed: dict[int, Answer | Exception]
+    ) -> dict[int, Outputs]:
+        """One forward pass over the rows of all; where that fails, one for each, so that none fails with others."""
+        if len(requests) > 1:
+            try:
+                outputs = _finite(self.model.predict(np.concatenate([each.inputs for each in requests.values()])))
+                sizes = [len(each.inputs) for each in requests.values()]
+                return dict(zip(requests, split_outputs(outputs, sizes), strict=True))
+            except (Exception, SystemExit) as error:
+                _log.warning("%d requests cannot be asked together (%s); each is asked alone", len(requests), error)
+        found = {}
+        for place, request in requests.items():
+            with _kept(failed, place), self._reporting_failure(request):
+                found[place] = _finite(self.model.predict(request.inputs))
+        return found
+
+    def _released(self, request: Request, outputs: Outputs, judgement: Judgement) -> Answer:
+        """The answer that `judgement` leaves of `outputs`, charged and filtered."""
+        levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
+        texts, levels, filtered = self._filter(request, outputs, levels)
+        verdicts, default = (*judgement.verdicts, *charged, *filtered), self.policy.release.default
+        answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings, texts)
+        if self._parts.certifier is None or judgement.certified is None:
+            return answer
+        return replace(answer, certified=self._parts.certifier.released(judgement.certified, levels))
 
     @contextmanager
     def _reporting_failure(self, request: Request) -> Iterator[None]:
         """A model that fails within is on record, and its reasons stay with the operator."""
         try:
             yield
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             _log.exception("the model failed")
             self._append(model_failure(request.account, request.digests))
             raise ModelError("the model could not answer this input") from error
@@ -362,8 +415,11 @@ class Guard:
     def _settings(self) -> ReleaseSettings:
         return release_settings(self.policy, self.profile.codebook, self.profile.pools)
 
-    def _record(self, request: Request, judgement: Judgement, answer: Answer, stream: str = "") -> None:
-        record = AuditRecord(
+    def _query_record(
+        self, request: Request, judgement: Judgement, answer: Answer, stream: str = ""
+    ) -> Mapping[str, Any]:
+        """The record of a query, as the log keeps it."""
+        return AuditRecord(
             query=answer.id,
             principal=request.account,
             policy=self._parts.policy,
@@ -374,8 +430,7 @@ class Guard:
             verdicts=answer.verdicts,
             certified=() if judgement.certified is None else judgement.certified.radius.tolist(),
             stream=stream,
-        )
-        self._append(record.content)
+        ).content
 
     def _append(self, record: Mapping[str, Any]) -> None:
         try:
@@ -385,6 +440,15 @@ class Guard:
             if self.policy.on_error == "withhold":
                 raise
             _log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
+
+
+@contextmanager
+def _kept(found: dict[int, Answer | Exception], place: int) -> Iterator[None]:
+    """What raises within is what is found at `place`."""
+    try:
+        yield
+    except Exception as error:
+        found[place] = error
 
 
 def _finite(outputs: Outputs) -> Outputs:

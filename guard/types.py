@@ -84,6 +84,31 @@ def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tu
     return inputs[index], Outputs(outputs.scores[index], features, doubt, texts)
 
 
+def joined_outputs(parts: Sequence[Outputs]) -> Outputs:
+    """The outputs of several batches as those of one, in their order; of one they are the same."""
+    if len(parts) == 1:
+        return parts[0]
+    features, doubt = (
+        None if any(part is None for part in each) else np.concatenate([*each])
+        for each in ([one.features for one in parts], [one.doubt for one in parts])
+    )
+    texts = tuple(text for each in parts for text in each.texts)
+    return Outputs(np.concatenate([each.scores for each in parts]), features, doubt, texts)
+
+
+def split_outputs(outputs: Outputs, sizes: Sequence[int]) -> list[Outputs]:
+    """The outputs of one batch as those of several, of so many rows each."""
+    ends = np.cumsum(sizes)
+    if len(outputs.scores) != ends[-1]:
+        raise ValueError(f"outputs: expected {ends[-1]} rows, got {len(outputs.scores)}")
+    found = []
+    for end, size in zip(ends.tolist(), sizes, strict=True):
+        rows = slice(end - size, end)
+        features, doubt = (None if part is None else part[rows] for part in (outputs.features, outputs.doubt))
+        found.append(Outputs(outputs.scores[rows], features, doubt, outputs.texts[rows]))
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """One request: a batch from one principal.

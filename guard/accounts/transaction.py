@@ -1,12 +1,12 @@
-"""The states that one query moves: those of its principal's path and of the index of near-duplicates, together.
+"""The states that queries move: those of their principals' paths and of the index of near-duplicates, together.
 
-One transaction takes them all: a query counts everywhere or nowhere, and costs one round trip to where they are kept.
+One transaction takes them all: a query counts everywhere or nowhere, and several cost one round trip to the states.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from medward.guard.accounts.monitors import AccountStep, count_near_duplicates
@@ -23,6 +23,8 @@ Watch = Callable[[Any], tuple[Any, AccountStep]]
 """The step of one account's monitors: `Monitors.watch` of a batch."""
 DuplicateVerdict = tuple[Action, Verdict]
 """Of the account itself: the action its near-duplicates asked for before, and the verdict."""
+PathFound = tuple[list[AccountStep | Exception], DuplicateVerdict | Exception | None]
+"""What one query found: of each account of its path, and of near-duplicates, or why it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,53 +58,80 @@ class NearDuplicateBatch:
         return self.index.keys([each.code for each in self.arrivals])
 
 
-def step_accounts(
-    store: Store, keys: list[str], watch: Watch, near: NearDuplicateBatch | None, *, ttl: float
-) -> tuple[list[AccountStep | Exception], DuplicateVerdict | Exception | None]:
-    """Step every state of a path, and the lists of near-duplicates; what each found, or why it failed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathStep:
+    """A path step is what one query does to the states of its path: `watch` steps each of the accounts `keys`.
 
-    One that fails is kept, and takes nothing from the others. Near-duplicates count for the account itself only: the
-    lists are common to all accounts as they are. Lists that cannot be read or used are forgotten; unlike an account's
-    state, none is worth refusing queries for good. They are dated by the store's time: replicas share it as they share
-    the lists, so no clock of one of them tells which lists are old.
+    `near` counts near-duplicates for the last of them, the account itself.
     """
-    lists, now = near.keys if near else [], 0.0
 
-    def step(
-        states: list[Any],
-    ) -> tuple[list[Any], tuple[list[AccountStep | Exception], DuplicateVerdict | Exception | None]]:
-        stepped = list(states)
+    keys: Sequence[str]
+    watch: Watch
+    near: NearDuplicateBatch | None = None
+
+    @property
+    def lists(self) -> list[str]:
+        """The keys of the lists of near-duplicates that it touches."""
+        return self.near.keys if self.near else []
+
+    def take(self, states: dict[str, Any], now: float) -> PathFound:
+        """Step all of its `states`, which change in place, and tell what was found; what fails is left as it was."""
         seen: list[AccountStep | Exception] = []
-        counted: DuplicateVerdict | Exception | None = None
-        for i, state in enumerate(states[: len(keys)]):
+        for key in self.keys:
             try:
-                stepped[i], each = watch(state)
+                states[key], each = self.watch(states[key])
                 seen.append(each)
             except Exception as error:
                 seen.append(error)
-        if near:
-            try:
-                known = dict(zip(lists, states[len(keys) :], strict=True))
-                after, found = near.index.step(known, near.arrivals, now)
-                account, counted = count_near_duplicates(near.monitor, found, stepped[len(keys) - 1])
-                stepped[len(keys) - 1 :] = [account, *(after[name] for name in lists)]
-            except Exception as error:
-                counted = error
-                stepped[len(keys) :] = [None] * len(lists)
-        return stepped, (seen, counted)
+        if not self.near:
+            return seen, None
+        try:
+            after, found = self.near.index.step({name: states[name] for name in self.lists}, self.near.arrivals, now)
+            account, counted = count_near_duplicates(self.near.monitor, found, states[self.keys[-1]])
+            states |= {**after, self.keys[-1]: account}
+            return seen, counted
+        except Exception as error:
+            states |= dict.fromkeys(self.lists)
+            return seen, error
+
+
+def step_paths(store: Store, steps: Sequence[PathStep], *, ttl: float) -> list[PathFound]:
+    """Step every state of the paths of several queries, one after the other, and the lists of near-duplicates.
+
+    What each query found, or why it failed: a state that fails is kept, and takes nothing from the others.
+    Near-duplicates count for the account itself only: the lists are common to all accounts as they are. Lists that
+    cannot be read or used are forgotten; unlike an account's state, none is worth refusing queries for good. They are
+    dated by the store's time: replicas share it as they share the lists, so no clock of one of them tells which lists
+    are old. All go in one transaction, but for a state that cannot be read: then each query has its own.
+    """
+    keys, now = list(dict.fromkeys(key for step in steps for key in (*step.keys, *step.lists))), 0.0
+
+    def step_all(states: list[Any]) -> tuple[list[Any], list[PathFound]]:
+        held = dict(zip(keys, states, strict=True))
+        found = [step.take(held, now) for step in steps]
+        return [held[key] for key in keys], found
 
     try:
-        if near:
+        if any(step.near for step in steps):
             now = store.now()
-        return store.transact_all([*keys, *lists], step, ttl=ttl)
+        return store.transact_all(keys, step_all, ttl=ttl)
     except CorruptStateError as error:
-        if near:
-            return step_accounts(store, keys, watch, None, ttl=ttl)[0], _forgotten(store, lists) or error
-        if len(keys) == 1:
-            return [error], None
-        return [each for key in keys for each in step_accounts(store, [key], watch, None, ttl=ttl)[0]], None
+        if len(steps) > 1:
+            return [each for step in steps for each in step_paths(store, [step], ttl=ttl)]
+        return [_stepped_apart(store, steps[0], error, ttl=ttl)]
     except Exception as error:
-        return [error] * len(keys), None
+        return [([error] * len(step.keys), None) for step in steps]
+
+
+def _stepped_apart(store: Store, step: PathStep, error: CorruptStateError, *, ttl: float) -> PathFound:
+    """What `step` finds where a state cannot be read: without near-duplicates, else each account alone."""
+    if step.near:
+        ((seen, _),) = step_paths(store, [replace(step, near=None)], ttl=ttl)
+        return seen, _forgotten(store, step.lists) or error
+    if len(step.keys) == 1:
+        return [error], None
+    alone = [step_paths(store, [replace(step, keys=[key])], ttl=ttl) for key in step.keys]
+    return [each for ((seen, _),) in alone for each in seen], None
 
 
 def _forgotten(store: Store, lists: list[str]) -> Exception | None:

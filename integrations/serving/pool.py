@@ -1,88 +1,34 @@
 """The bounded pool that answers requests: places, turns of the accounts that wait, threads whose work may be given up.
 
 Turns are fair queueing: accounts that wait are served in rotation, so that one with many requests holds up the others
-by one at most. Reference: Nagle, "On packet switches with infinite storage", RFC 970, 1985.
+by one at most. Queries that wait are answered together; none waits for others to come.
+Reference: Nagle, "On packet switches with infinite storage", RFC 970, 1985.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from medward.guard.errors import ModelError
+from medward.guard.types import Answer, Query
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import NoteTime, unnoted
 from medward.integrations.serving.refusal import CountRefusal, refusal, uncounted
+from medward.integrations.serving.work import AnswerAll, Failed, JobWork, QueryWork, Work, run_together
 
 _R = TypeVar("_R")
-_log = logging.getLogger("medward")
 BUSY = "every worker is busy and the queue is full"
 HUNG = "the model has not answered for longer than the deadline; restart the server if it goes on"
-
-
-class GivenUp(Exception):
-    """Nobody wants the work any more, and the model was not asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A job that raised `error`."""
-
-    error: Exception
-
-
-class Work(Generic[_R]):
-    """Work of one request in a worker thread, which is either begun or given up before, never both."""
-
-    def __init__(
-        self, account: str, job: Callable[[Work[_R]], _R], discard: Callable[[_R], None] | None, asked: float
-    ) -> None:
-        self.account, self._job, self._discard, self.asked = account, job, discard, asked
-        self.context = copy_context()  # of its request, whoever's turn it is when the work begins
-        self.outcome: asyncio.Future[_R] = asyncio.get_running_loop().create_future()
-        self.since: float | None = None
-        self._lock, self._begun, self._given_up = threading.Lock(), False, False
-
-    def begin(self) -> None:
-        """Called by the job just before it asks the model; raises `GivenUp` where it was given up before."""
-        with self._lock:
-            if self._given_up:
-                raise GivenUp
-            self._begun = True
-
-    def give_up(self) -> bool:
-        """Want it no more; returns whether the model was not asked, and never will be."""
-        with self._lock:
-            self._given_up = True
-            self.outcome.cancel()
-            return not self._begun
-
-    def run(self) -> _R | Failed:
-        """What the job returned or raised; one that would end the process ends itself alone."""
-        try:
-            return self._job(self)
-        except Exception as error:
-            return Failed(error)
-        except BaseException as error:
-            _log.exception("a job ended with %s", type(error).__name__)
-            return Failed(ModelError(f"the model raised {type(error).__name__}"))
-
-    def dispose(self, found: _R | Failed) -> None:
-        """Let go of what the job returned after it was given up."""
-        if self._discard is not None and not isinstance(found, Failed):
-            self._discard(found)
 
 
 @dataclass(slots=True, eq=False)
@@ -99,10 +45,11 @@ class Pool:
     count: CountRefusal = uncounted
     note: NoteTime = unnoted
     clock: Callable[[], float] = time.monotonic
+    answer_all: AnswerAll | None = None
     draining: bool = field(default=False, init=False)
     _places: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _waiting: OrderedDict[str, deque[Work[Any]]] = field(default_factory=OrderedDict, init=False, repr=False)
-    _running: set[Work[Any]] = field(default_factory=set, init=False, repr=False)
+    _running: set[tuple[Work[Any], ...]] = field(default_factory=set, init=False, repr=False)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False, repr=False)
     _threads: anyio.CapacityLimiter = field(init=False, repr=False)
 
@@ -118,7 +65,8 @@ class Pool:
     def hung(self) -> int:
         """Threads that hang."""
         now = self.clock()
-        return sum(work.since is not None and now - work.since > self.limits.deadline for work in self._running)
+        begun = (works[0].since for works in self._running)
+        return sum(since is not None and now - since > self.limits.deadline for since in begun)
 
     @property
     def all_hung(self) -> bool:
@@ -154,8 +102,17 @@ class Pool:
 
         What it returned after it was given up goes to `discard`, in a thread.
         """
-        work = Work(account, job, discard, self.clock())
-        self._waiting.setdefault(account, deque()).append(work)
+        return self._wait(JobWork(account, job, discard, self.clock()))
+
+    def ask(self, account: str, read: Callable[[], Query], finish: Callable[[Answer], _R]) -> Work[_R]:
+        """Work that asks a query when it is `account`'s turn, with others that wait; the caller holds a place.
+
+        See `QueryWork`. A pool that asks has an `answer_all`.
+        """
+        return self._wait(QueryWork(account, read, finish, self.clock()))
+
+    def _wait(self, work: Work[_R]) -> Work[_R]:
+        self._waiting.setdefault(work.account, deque()).append(work)
         self._take_turns()
         return work
 
@@ -177,31 +134,61 @@ class Pool:
         return work.outcome.result()
 
     def _take_turns(self) -> None:
-        """Start what waits while threads are free, one of each account in rotation."""
+        """Start what waits while threads are free: one of each account in rotation, queries several at a time.
+
+        A thread takes its part of those that wait, so that none is idle soon while another has a long batch.
+        """
         while self._waiting and len(self._running) < self.limits.workers:
-            account, queue = self._waiting.popitem(last=False)
-            work = queue.popleft()
-            if queue:
-                self._waiting[account] = queue
-            work.since = self.clock()
-            self.note("queue", work.since - work.asked)
-            self._running.add(work)
-            task = asyncio.create_task(self._finish(work), context=work.context)
+            waiting = sum(map(len, self._waiting.values()))
+            most = min(self.limits.batch, -(-waiting // self.limits.workers))
+            works = [self._next()]
+            while isinstance(works[0], QueryWork) and len(works) < most and self._query_waits():
+                works.append(self._next())
+            now = self.clock()
+            for work in works:
+                work.since = now
+                self.note("queue", now - work.asked)
+            busy = tuple(works)
+            self._running.add(busy)
+            context = works[0].context if len(works) == 1 else Context()  # nobody's, where it is of several
+            task = asyncio.create_task(self._finish(busy), context=context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _finish(self, work: Work[_R]) -> None:
-        """Run the work in a thread, and hand on what it came to, unless nobody wants it any more."""
+    def _next(self) -> Work[Any]:
+        """The work whose turn it is."""
+        account, queue = self._waiting.popitem(last=False)
+        work = queue.popleft()
+        if queue:
+            self._waiting[account] = queue
+        return work
+
+    def _query_waits(self) -> bool:
+        """Whether the work whose turn it is asks a query."""
+        return bool(self._waiting) and isinstance(next(iter(self._waiting.values()))[0], QueryWork)
+
+    async def _finish(self, works: tuple[Work[Any], ...]) -> None:
+        """Run works in a thread, and hand on what each came to, unless nobody wants it any more."""
         try:
-            found = await anyio.to_thread.run_sync(work.run, abandon_on_cancel=True, limiter=self._threads)
-            if work.outcome.done():
-                await anyio.to_thread.run_sync(work.dispose, found, limiter=self._threads)
-            elif isinstance(found, Failed):
-                work.outcome.set_exception(found.error)
-            else:
-                work.outcome.set_result(found)
+            found = await anyio.to_thread.run_sync(self._run, works, abandon_on_cancel=True, limiter=self._threads)
+            for work, each in zip(works, found, strict=True):
+                if work.outcome.done():
+                    await anyio.to_thread.run_sync(work.dispose, each, limiter=self._threads)
+                elif isinstance(each, Failed):
+                    work.outcome.set_exception(each.error)
+                else:
+                    work.outcome.set_result(each)
         finally:
-            if work.since is not None:
-                self.note("answer", self.clock() - work.since)
-            self._running.discard(work)
+            for work in works:
+                if work.since is not None:
+                    self.note("answer", self.clock() - work.since)
+            self._running.discard(works)
             self._take_turns()
+
+    def _run(self, works: Sequence[Work[Any]]) -> list[Any]:
+        """What `works` came to: a job, or queries."""
+        (first, *_) = works
+        if isinstance(first, JobWork):
+            return [first.run()]
+        assert self.answer_all is not None
+        return run_together([each for each in works if isinstance(each, QueryWork)], self.answer_all)

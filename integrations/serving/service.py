@@ -8,7 +8,8 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence, Sized
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from fastapi import Header, Path, Request
 from starlette.requests import ClientDisconnect
@@ -23,8 +24,9 @@ from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import Arrivals
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
-from medward.integrations.serving.pool import Pool, Work
+from medward.integrations.serving.pool import Pool
 from medward.integrations.serving.refusal import refusal
+from medward.integrations.serving.work import Work
 
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.text.known import KnownIdentifiers
@@ -89,7 +91,8 @@ class Service:
         cls, guard: Guard, limits: Limits, metrics: Metrics, *, shared: bool, version: str, rates_at: str | None
     ) -> Service:
         """All that asks `guard` within `limits`. `shared` says that there are several accounts, so one has a share."""
-        pool = Pool(limits, shared, metrics.refused, note=metrics.stage)
+        answer_all = partial(answer_in_turns, guard, limits.rows)
+        pool = Pool(limits, shared, metrics.refused, note=metrics.stage, answer_all=answer_all)
         metrics.serving(guard.model.spec.name, version, lambda: pool.jobs)
         return cls(
             guard=guard,
@@ -134,18 +137,19 @@ class Service:
         whoever is still there. An answer that is withheld because a part does not answer raises
         `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
+        held: list[Received] = []
 
-        def job(work: Work[tuple[Answer, Received]]) -> tuple[Answer, Received]:
-            received = read()
-            query = self._query(principal, received, study)
-            work.begin()
-            answer = self.guard.answer(query)
+        def query() -> Query:
+            held.append(read())
+            return self._query(principal, held[0], study)
+
+        def finish(answer: Answer) -> tuple[Answer, Received]:
             self.metrics.answer(answer)
-            return answer, received
+            return answer, held[0]
 
         account = "/".join(principal)
         with self.pool.place(account):
-            answer, received = await self._wanted(request, self.pool.submit(account, job))
+            answer, received = await self._wanted(request, self.pool.ask(account, query, finish))
         _refuse_unavailable(answer)
         return answer, received
 
@@ -216,6 +220,21 @@ class Service:
             known=received.known,
             retrieved=received.retrieved,
         )
+
+
+def answer_in_turns(guard: Guard, rows: int, queries: Sequence[Query]) -> list[Answer | Exception]:
+    """The answers of `guard` to all `queries`, asked together as far as they have so many `rows` in all."""
+    found: list[Answer | Exception] = []
+    together: list[Query] = []
+    held = 0
+    for query in queries:
+        own = len(cast(Sized, query.inputs))  # counted when it was read
+        if together and held + own > rows:
+            found += guard.answer_all(together)
+            together, held = [], 0
+        together.append(query)
+        held += own
+    return found + (guard.answer_all(together) if together else [])
 
 
 async def _first_of(*ends: asyncio.Future[Any], within: float) -> None:

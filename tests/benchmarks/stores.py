@@ -25,7 +25,7 @@ from support.sights import sight_of
 
 from medward.guard.accounts.monitors import AccountMonitors
 from medward.guard.accounts.stores import JsonValue, SQLiteStore, Store, encode_states
-from medward.guard.accounts.transaction import NearDuplicateBatch, step_accounts
+from medward.guard.accounts.transaction import NearDuplicateBatch, PathStep, step_paths
 from medward.guard.monitors.base import Observations
 from medward.guard.monitors.content_hash import CONTENT_WIDTH
 from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
@@ -124,7 +124,8 @@ def ask(store: Store, account: str, query: int) -> None:
         arrivals=[ImageSeen(images[0], code, f"{account} {query}", 0, "hospital")],
     )
     keys = ["hospital", "hospital/radiology", f"hospital/radiology/{account}"]
-    path, counted = step_accounts(store, keys, partial(monitors.watch, [f"{query}"], seen), near, ttl=86400)
+    asked = PathStep(keys=keys, watch=partial(monitors.watch, [f"{query}"], seen), near=near)
+    ((path, counted),) = step_paths(store, [asked], ttl=86400)
     assert not [each for each in (*path, counted) if isinstance(each, Exception)]
 
 

@@ -17,7 +17,8 @@ from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.integrations.serving import Limits, create_app, health, service
-from medward.integrations.serving.pool import GivenUp, Pool
+from medward.integrations.serving.pool import Pool
+from medward.integrations.serving.work import GivenUp
 
 ROW = [0.5, -1.0, 2.0]
 BODY = json.dumps({"inputs": [ROW]}).encode()

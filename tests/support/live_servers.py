@@ -19,14 +19,16 @@ from medward.integrations.serving.server import DrainingServer, server_of
 
 @dataclass
 class WaitingModel:
-    """Each call notes its rows and then waits; `go` lets all of them go on."""
+    """Each call notes its rows, and how many, and then waits; `go` lets all of them go on."""
 
     spec: ModelSpec
     go: threading.Event = field(default_factory=threading.Event)
     asked: list[list[float]] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
 
     def predict(self, inputs: Any) -> Outputs:
-        self.asked.append(inputs[0].tolist())
+        self.asked.extend(inputs.tolist())
+        self.calls.append(len(inputs))
         assert self.go.wait(30)
         return Outputs(inputs)
 
