@@ -1,6 +1,7 @@
 """Comparing a suspect with a model, by its answers to the fingerprint's inputs. Evidence, never proof.
 
-The null hypothesis is that the suspect is one more independent model like those of the null, trained on the same data.
+The null hypothesis is that the suspect is one more independent model like those of the null, trained on the same data,
+or that it answers without looking.
 A model that shares more with the owner's than its data, such as a common ancestor, is not covered.
 """
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from medward.attacks.ownership.agreement import (
     FittedNull,
     balanced_agreement,
+    chance_p_value,
     fitted_p_value,
     prominence,
     rank_p_value,
@@ -32,9 +34,9 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
 
     An input without an answer counts as disagreement of the suspect alone, and of the owner's clones where these say
     what would have been shown: so who leaves out answers, whichever, only loses evidence, and P(p <= a) <= a holds of
-    an independent suspect all the same. Raises `MedwardError` for another number of answers, for unknown classes, and
-    for answers to fewer than half of the inputs. Who says one class alone agrees on that class whatever the model, so
-    its p-value is 1.
+    an independent suspect all the same, and of one who guesses: inputs are those on which independent models err, so
+    that who guesses may agree more than they do. Raises `MedwardError` for another number of answers, for unknown
+    classes, and for answers to fewer than half of the inputs.
     """
     if not 0 < alpha < 1:
         raise MedwardError(f"alpha: must be above 0 and below 1, got {alpha}")
@@ -44,9 +46,10 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
     counts, null, suspect = _counted(found, parts, decided)
     clones = _agreements(found, parts, np.where(answered, found.clones, -1))
     sorted_null = _by_sort(found, null)
-    one_class = len(np.unique(decided[answered])) == 1
-    p_value, fitted = (1.0, None) if one_class else _p_values(sorted_null, suspect, counts)
-    shown = np.array([_clearly_shown(*_p_values(sorted_null, clone, counts), alpha) for clone in clones.T], bool)
+    chance = _chance(found, parts, np.column_stack([suspect, clones]))
+    p_value, fitted = _p_values(sorted_null, suspect, counts, chance[:, 0])
+    copied = zip(clones.T, chance[:, 1:].T, strict=True)
+    shown = np.array([_clearly_shown(*_p_values(sorted_null, one, counts, luck), alpha) for one, luck in copied], bool)
     told = tuple(
         WayAgreement(
             way=found.way_names[way],
@@ -55,11 +58,14 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
             null=tuple(map(float, others)),
             clones=tuple(map(float, copies[found.clone_ways == way])),
             clones_shown=int(shown[found.clone_ways == way].sum()),
+            chance=float(luck),
         )
-        for way, count, mine, others, copies in zip(ways, counts, suspect, null, clones, strict=True)
+        for way, count, mine, others, copies, luck in zip(
+            ways, counts, suspect, null, clones, chance[:, 0], strict=True
+        )
     )
     return OwnershipEvidence(
-        judgement=_judged(p_value, alpha, told),
+        judgement=_judged(p_value, alpha, told, recipe=len(sorted_null) > 1),
         p_value=p_value,
         alpha=alpha,
         null=min(len(each.T) for each in sorted_null),
@@ -69,8 +75,7 @@ def compare(found: Fingerprint, decided: Ints, *, alpha: float = ALPHA_EVIDENCE)
         ways=told,
         absent=tuple(name for way, name in enumerate(found.way_names) if way not in ways),
         fitted=fitted,
-        answered_p_value=None if one_class or answered.all() else answered_p_value(found, decided),
-        one_class=one_class,
+        answered_p_value=None if answered.all() else answered_p_value(found, decided),
     )
 
 
@@ -83,7 +88,7 @@ def answered_p_value(found: Fingerprint, decided: Ints) -> float | None:
     if not ways:
         return None
     counts, null, suspect = _counted(found, parts, decided)
-    return _p_values(_by_sort(found, null), suspect, counts)[0]
+    return _p_values(_by_sort(found, null), suspect, counts, _chance(found, parts, suspect[:, None])[:, 0])[0]
 
 
 def fingerprint_power(found: Fingerprint, *, alpha: float = ALPHA_EVIDENCE) -> OwnershipEvidence:
@@ -130,10 +135,18 @@ def _by_sort(found: Fingerprint, null: Array) -> list[Array]:
     return [null[:, found.null_sorts == sort] for sort in np.unique(found.null_sorts)]
 
 
-def _p_values(sorted_null: list[Array], suspect: Array, counts: Array) -> tuple[float, FittedNull | None]:
+def _chance(found: Fingerprint, parts: list[NDArray[np.bool_]], agreements: Array) -> Array:
+    """The p-values ``(w, m)`` of `agreements` of each of `parts` where whoever answered only guessed."""
+    counts = [np.unique(found.own[part], return_counts=True)[1] for part in parts]
+    return np.array([chance_p_value(each, count) for each, count in zip(agreements, counts, strict=True)])
+
+
+def _p_values(
+    sorted_null: list[Array], suspect: Array, counts: Array, chance: Array
+) -> tuple[float, FittedNull | None]:
     """By rank and fitted, the largest over the sorts of independent models: a suspect must stand out from each."""
-    rank = max(rank_p_value(*prominence(null, suspect, counts)) for null in sorted_null)
-    fitted = [fitted_p_value(null, suspect, counts) for null in sorted_null]
+    rank = max(rank_p_value(*prominence(null, suspect, counts), chance) for null in sorted_null)
+    fitted = [fitted_p_value(null, suspect, counts, chance) for null in sorted_null]
     known = [each for each in fitted if each is not None]
     if len(known) < len(fitted):
         return rank, None
@@ -153,7 +166,7 @@ def _agreements(found: Fingerprint, parts: list[NDArray[np.bool_]], decided: Int
     return np.array([balanced_agreement(found.own[part], decided[:, part]) for part in parts])
 
 
-def _judged(p_value: float, alpha: float, ways: tuple[WayAgreement, ...]) -> OwnershipJudgement:
+def _judged(p_value: float, alpha: float, ways: tuple[WayAgreement, ...], *, recipe: bool) -> OwnershipJudgement:
     if p_value <= alpha:
-        return "evidence"
+        return "evidence" if recipe else "clone or recipe"
     return "no evidence" if any(way.powerful for way in ways) else "cannot tell"

@@ -10,7 +10,8 @@ import numpy as np
 
 from medward.attacks.ownership.agreement import FittedNull
 
-OwnershipJudgement = Literal["evidence", "no evidence", "cannot tell"]
+OwnershipJudgement = Literal["evidence", "clone or recipe", "no evidence", "cannot tell"]
+"""`clone or recipe` says that it stands out, and that no model by the owner's recipe was tried, which may as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +19,8 @@ class WayAgreement:
     """One way of theft: the suspect's agreement on its `inputs`, that of the null and of the owner's clones.
 
     What the suspect did not answer counts as disagreement, of the suspect and of the clones.
-    `clones_shown` is how many of the owner's `clones` made in this way would clearly have been evidence.
+    `clones_shown` is how many of the owner's `clones` made in this way would clearly have been evidence. `chance` is
+    how probably, at most, who guesses agrees so much.
     """
 
     way: str
@@ -27,6 +29,7 @@ class WayAgreement:
     null: tuple[float, ...]
     clones: tuple[float, ...]
     clones_shown: int
+    chance: float
 
     @property
     def powerful(self) -> bool:
@@ -50,7 +53,7 @@ class OwnershipEvidence:
     each, it is the larger of two. `recipe` says whether some were trained by the model's own recipe. `fitted` is the
     p-value under a stated distribution, which no judgement rests on; None of too few models. `absent` are ways of theft
     for which there are too few inputs. `answered_p_value` is of the answered inputs alone where some were not, which
-    no judgement rests on either. `one_class` says that all answers are of one.
+    no judgement rests on either.
     """
 
     judgement: OwnershipJudgement
@@ -64,11 +67,20 @@ class OwnershipEvidence:
     absent: tuple[str, ...] = ()
     fitted: FittedNull | None = None
     answered_p_value: float | None = None
-    one_class: bool = False
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it agrees more than independent models do."""
+        return self.p_value <= self.alpha
+
+    @property
+    def guessed(self) -> bool:
+        """Whether it agrees in no way more than who answers without looking may."""
+        return min(way.chance for way in self.ways) * len(self.ways) > self.alpha
 
     def sentences(self) -> list[str]:
         """What it says, and what it does not, for a person."""
-        return [*_judgement_words(self), *_limits(self, shown=self.judgement == "evidence"), *_fitted_words(self)]
+        return [*_judgement_words(self), *_limits(self, shown=self.stands_out), *_fitted_words(self)]
 
     def power_sentences(self) -> list[str]:
         """What the fingerprint could show, of a suspect that agrees with everything; for when it is made."""
@@ -84,21 +96,20 @@ class OwnershipEvidence:
 
 _SAID: Mapping[OwnershipJudgement, str] = {
     "evidence": "Evidence, never proof, that the suspect was made from the model's answers, or trained by a recipe "
-    "like its own, on these or similar data{untried}: it agrees more than independent models of the same data do "
+    "like its own, on these or similar data: it agrees more than independent models of the same data do "
     "(p = {p:.3g}, by {null} of them).",
-    "no evidence": "No evidence: the suspect agrees with the model no more than independent models of the same data "
-    "may (p = {p:.3g}, by {null} of them).",
-    "cannot tell": "Cannot tell: the suspect agrees with the model no more than independent models of the same data "
-    "may (p = {p:.3g}, by {null} of them), and so would clones.",
+    "clone or recipe": "Cannot tell a clone from an honest model by a recipe like the model's own, on these or similar "
+    "data: the suspect agrees more than independent models of the same data and of other recipes do (p = {p:.3g}, by "
+    "{null} of them), and none by its own recipe was tried (--recipe), which may agree as much.",
+    "no evidence": "No evidence: the suspect agrees with the model no more than independent models of the same data, "
+    "or luck, may (p = {p:.3g}, by {null} of them).",
+    "cannot tell": "Cannot tell: the suspect agrees with the model no more than independent models of the same data, "
+    "or luck, may (p = {p:.3g}, by {null} of them), and so would clones.",
 }
-
-_UNTRIED = (
-    " (no model by its recipe was tried, see --recipe, so an honest model of the same kind and task may look the same)"
-)
 
 
 def _judgement_words(told: OwnershipEvidence) -> list[str]:
-    lines = [_SAID[told.judgement].format(null=told.null, p=told.p_value, untried="" if told.recipe else _UNTRIED)]
+    lines = [_SAID[told.judgement].format(null=told.null, p=told.p_value)]
     if told.judgement == "no evidence":
         shown = " or ".join(
             f"{way.way} ({way.clones_shown} of {len(way.clones)} networks made for this did)"
@@ -109,8 +120,12 @@ def _judgement_words(told: OwnershipEvidence) -> list[str]:
             f"A clone made by asking about {shown} would probably have stood out; one taught another learner, such "
             "as a forest, may not."
         )
-    if told.one_class:
-        lines.append("All answers are of one class, and who always says one agrees on it by that alone, so p is 1.")
+    if told.guessed:
+        lines.append(
+            "Who answers without looking at the inputs agrees so much by luck alone with a probability of up to "
+            f"{min(1.0, len(told.ways) * min(way.chance for way in told.ways)):.2g}, and p is no smaller: see first "
+            "that the suspect does its task at all."
+        )
     if told.answered < told.asked:
         alone = told.answered_p_value
         lines.append(
@@ -138,10 +153,10 @@ def _limits(told: OwnershipEvidence, *, shown: bool) -> list[str]:
             f"{told.null} independent models support no p-value below {1 / (1 + told.null):.3g}, so nothing can be "
             f"evidence at {told.alpha:g}: {int(np.ceil(1 / told.alpha - 1e-9)) - 1} are needed."
         )
-    if not told.recipe and not shown:  # evidence says it first
+    if not told.recipe and not shown:  # else said first
         lines.append(
             "The independent models are of other recipes: a model trained on the same data by the model's own recipe "
-            "may agree as a clone does, and was not tried (--recipe), so an honest model may be called evidence."
+            "may agree as a clone does, and was not tried (--recipe), so that no suspect can be called evidence."
         )
     return lines
 

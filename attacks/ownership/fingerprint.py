@@ -130,7 +130,7 @@ def fingerprint(
         progress(f"{count} candidates instead of {settings.candidates}: more of {spec.shape} take too much memory")
     offered = candidate_inputs(spec, mine.inputs[:count], count, seed=settings.seed)
     own = spec.decide(forward_batches(bundle.model, offered.inputs).scores)
-    training = replace(training, recipe=recipe)
+    training = replace(training, recipe=recipe, bootstrapped=settings.choosing)
     references, null, names, sorts = [], [], [], []
     for sort in (0,) if recipe is None else (BY_RECIPE, 0):  # a recipe that fails does so at once
         made = training.decisions(

@@ -18,7 +18,6 @@ from pydantic import TypeAdapter, ValidationError
 from medward.attacks.ownership.fingerprint import Fingerprint
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.files import write_durably
-from medward.guard.models.base import first_line
 from medward.guard.models.checks import check_spec
 from medward.guard.spec import ModelSpec
 
@@ -67,7 +66,7 @@ def load_fingerprint(path: Path) -> Fingerprint:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
     except Exception as error:  # a damaged archive can raise nearly anything
-        raise MedwardError(f"{path}: is no fingerprint, or is damaged: {first_line(error)}") from None
+        raise MedwardError(f"{path}: is no fingerprint, or is damaged ({type(error).__name__})") from None
     text, digest = (str(arrays.pop(name, "")) for name in ("said", "digest"))
     try:
         said = json.loads(text)

@@ -1,7 +1,8 @@
 """Independent models of the same data: what agrees with a model by chance and by the data, and never saw its answers.
 
-They differ as models of different people differ: in architecture, seed and rows. Every second turn of the kinds learns
-from all rows, as a competitor with the same data would, the others from a bootstrap of them.
+They differ as models of different people differ: in architecture, seed and rows. Those that choose inputs learn from
+all rows or, every second turn of the kinds, from a bootstrap of them; those that suspects are compared with all learn
+from all rows, as a competitor with the same data would, who must be one more like them.
 """
 
 from __future__ import annotations
@@ -61,13 +62,15 @@ Decider = Callable[[Array], Ints]
 class ReferenceTraining:
     """A reference training makes independent models of `rows`, which hold labels, for the classes of `spec`.
 
-    `recipe` trains a model as the owner's was trained; what such models share with it is more than their data.
+    `recipe` trains a model as the owner's was trained; what such models share with it is more than their data. Of the
+    first `bootstrapped` every second turn of the kinds learns from a bootstrap of the rows.
     """
 
     spec: ModelSpec
     rows: Split
     epochs: int = REFERENCE_EPOCHS
     recipe: OwnRecipe | None = None
+    bootstrapped: int = 0
 
     def __post_init__(self) -> None:
         labels = self.rows.labels
@@ -94,14 +97,12 @@ class ReferenceTraining:
         """The reference called `number`, from 0 on: its kind in words, and what decides as it does.
 
         A kind that learns nothing of the rows gives way to the next. It decides at the operating point of the model,
-        where that has one. With `by_recipe` every one is trained by the
-        `recipe`, on all rows.
+        where that has one. With `by_recipe` every one is trained by the `recipe`, on all rows.
         """
         rng = np.random.default_rng((seed, number))
         if by_recipe:
             return "all rows", self._by_recipe(int(rng.integers(2**31)))
-        turn, place = divmod(number, len(self.kinds))
-        drawn = turn % 2 == 1
+        place, drawn = number % len(self.kinds), self.bootstraps(number)
         for kind in (*self.kinds[place:], *self.kinds[:place])[:_TRIES]:
             rows = self.rows.take(_bootstrap(self.rows, rng) if drawn else rng.permutation(len(self.rows)))
             decide = self._decider(kind, rows, rng)
@@ -112,6 +113,10 @@ class ReferenceTraining:
             f"accuracy {found:.2f} on these very rows, {self._competent:.2f} is needed; a null of such models would "
             'call any other evidence, so give more rows or better labels in "train"'
         )
+
+    def bootstraps(self, number: int) -> bool:
+        """Whether the reference called `number` learns from a bootstrap of the rows."""
+        return number < self.bootstrapped and number // len(self.kinds) % 2 == 1
 
     @property
     def _competent(self) -> float:

@@ -122,11 +122,17 @@ def _decisions(found: Fingerprint, model: Model, classes: tuple[str, ...], shape
 
 
 def _class_numbers(found: Fingerprint, labels: Sequence[object], path: Path) -> Ints:
-    names = {name.lower(): number for number, name in enumerate(found.spec.classes)}
-    names |= {str(number): number for number in range(len(names))} | {"": -1, "-1": -1}
+    classes = [name.lower() for name in found.spec.classes]
+    names = {"": -1, "-1": -1} | {name: number for number, name in enumerate(classes)}
+    numbers = {str(number): number for number in range(len(classes))}
+    if said := all(names.get(word, number) == number for word, number in numbers.items()):
+        names |= numbers
     words = [str(each).strip().lower() for each in labels]
     if unknown := next((each for each in words if each not in names), None):
-        raise MedwardError(f"{path}: label {unknown!r} is no class; there are {', '.join(found.spec.classes)}")
+        raise MedwardError(
+            f"{path}: label {unknown!r} is no class; there are {', '.join(found.spec.classes)}"
+            + ("" if said else ", which are names and, being digits, may not be said as numbers from 0 on")
+        )
     return np.array([names[each] for each in words], np.int64)
 
 

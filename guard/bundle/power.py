@@ -11,6 +11,7 @@ invents inputs better is noticed later, one with patients' inputs never: for the
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,7 @@ from medward.guard.bundle.more_rows import (
     ALPHA,
     PATIENCE_QUERIES,
     WANTED_QUERIES,
+    Placed,
     median_queries,
     reference_needed,
     up_to_two_digits,
@@ -29,11 +31,13 @@ from medward.guard.models.base import Model
 from medward.guard.monitors.strangeness import RankBet
 from medward.guard.policy import Policy
 from medward.guard.profile import FIT_ROWS, FIT_SHARE, Profile, calibration_size, counted_in, judged_batches
-from medward.guard.statistics.rank_eprocess import rank_limits
+from medward.guard.statistics.rank_eprocess import RankEProcess, rank_limits
 from medward.guard.types import Array, Ints
 
+Cover = Literal["all", "one class"]
 STOLEN_SHARES = (1.0, 0.1)
 MADE_ROWS = 120  # inputs made of each kind
+FEWEST_MADE = 10  # of a stratum, that a thief could keep to it
 _ERRORS = 3.0  # standard ones, that what looks ordinary must differ by
 ORDINARY_TAIL = 0.005  # how often ordinary inputs are taken to be in the smallest tail
 
@@ -41,7 +45,8 @@ ORDINARY_TAIL = 0.005  # how often ordinary inputs are taken to be in the smalle
 class Noticed(BaseModel):
     """After how many `queries` accounts of a `kind` are noticed that make up a `share` of all; None for never.
 
-    It is the median of several accounts, and never means not within `PATIENCE_QUERIES`.
+    It is the median of several accounts, and never means not within `PATIENCE_QUERIES`. `cover` is what the other
+    queries are: like all calibration rows, or those of one stratum, whichever serves a thief best.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -49,6 +54,7 @@ class Noticed(BaseModel):
     kind: str
     share: float
     queries: int | None
+    cover: Cover = "all"
 
 
 class NeededRows(BaseModel):
@@ -107,6 +113,9 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
             share: median_queries(bet.part, weight, ordinary, (cells, strata), share, rng) for share in STOLEN_SHARES
         }
         noticed += [Noticed(kind=kind, share=share, queries=queries) for share, queries in found.items()]
+        if profile.strata is not None:
+            hidden = _behind_one_class(bet.part, weight, ordinary, (cells, strata), found[STOLEN_SHARES[-1]], rng)
+            noticed.append(Noticed(kind=kind, share=STOLEN_SHARES[-1], queries=hidden, cover="one class"))
         share, within, errors = STOLEN_SHARES[-1], WANTED_QUERIES, 0.0
         if found[1.0] is None:
             share, within, errors = 1.0, PATIENCE_QUERIES, _ERRORS
@@ -127,6 +136,24 @@ def measure_power(model: Model, profile: Profile, policy: Policy, inputs: Array,
         fitted=round(min(FIT_SHARE * profile.rows, FIT_ROWS)),
         counted=counted_in(profile)[1],
     )
+
+
+def _behind_one_class(
+    part: RankEProcess, weight: float, ordinary: Placed, made: Placed, at_large: int | None, rng: np.random.Generator
+) -> int | None:
+    """As `median_queries` of a tenth, where all other queries are of one stratum, and what is `made` of any or of it.
+
+    The latest of all strata, and no sooner than `at_large`, among all calibration rows.
+    """
+    latest = at_large
+    for stratum in np.unique(ordinary[1]):
+        cover, own = ((each[0][each[1] == stratum], each[1][each[1] == stratum]) for each in (ordinary, made))
+        for theirs in (made, own) if len(own[0]) >= FEWEST_MADE else (made,):
+            if latest is None:
+                return None
+            found = median_queries(part, weight, cover, theirs, STOLEN_SHARES[-1], rng)
+            latest = None if found is None else max(latest, found)
+    return latest
 
 
 def benign_cells(profile: Profile, bet: RankBet) -> tuple[Ints, Ints]:

@@ -12,8 +12,10 @@ _ALONE, _HIDDEN = STOLEN_SHARES
 
 def power_words(power: Power) -> tuple[str, ...]:
     """What is noticed and when, a sentence for each kind of inputs."""
+    behind = _behind_one_class(power)
     return tuple(
         f"{kind}: {_noticed(found[_ALONE])}; as a tenth of all queries {_noticed(found[_HIDDEN])}"
+        + (f", and at worst, the others being of one class, {_noticed(behind[kind])}" if kind in behind else "")
         for kind, found in _by_kind(power).items()
     )
 
@@ -23,7 +25,13 @@ def power_cautions(power: Power | None) -> tuple[str, ...]:
     if power is None:
         return ("what this calibration can notice was never measured; protect the model again",)
     found = _by_kind(power)
-    return tuple(
+    late = [kind for kind, queries in _behind_one_class(power).items() if queries is None]
+    unseen = [kind for kind in late if found[kind][_HIDDEN] is not None and kind not in MISTAKES]
+    hidden = (
+        f"A thief who hides {' or '.join(unseen)} among nine times as many patients of one class alone, the class that "
+        f"serves best, is not noticed within {PATIENCE_QUERIES} queries: set [budget]",
+    )
+    return (hidden if unseen else ()) + tuple(
         f"{_who(each.kind, alone=each.share == _ALONE)} {_noticed(found[each.kind][each.share], verb='is ')}. "
         f"{_remedy(power, each)}"
         for each in power.needed
@@ -62,8 +70,14 @@ def _remedy(power: Power, needed: NeededRows) -> str:
 def _by_kind(power: Power) -> dict[str, dict[float, int | None]]:
     kinds: dict[str, dict[float, int | None]] = {}
     for each in power.noticed:
-        kinds.setdefault(each.kind, {})[each.share] = each.queries
+        if each.cover == "all":
+            kinds.setdefault(each.kind, {})[each.share] = each.queries
     return kinds
+
+
+def _behind_one_class(power: Power) -> dict[str, int | None]:
+    """Of each kind, after how many queries it is noticed behind one class."""
+    return {each.kind: each.queries for each in power.noticed if each.cover == "one class"}
 
 
 def _noticed(count: int | None, verb: str = "") -> str:

@@ -3,9 +3,10 @@
 An input repeats another when its bytes are those of one of the account's last `REMEMBERED_INPUTS` inputs, or when it
 looks like one of the last `FIRST_INPUTS` that repeated nothing themselves and is answered alike: content codes within
 `radius` bits, the same decision, and as sure of it (`answer_marks`). Treating a repeat as unremarkable only ever lowers
-the wealth bet on benign i.i.d. inputs, so every bound stands; what it mends is that a series of one strange patient, or
-a fixed set that is sent every day, is not i.i.d. It gives somebody who asks variations of one input nothing but the
-first's evidence: those are for `SharedPerturbation` to judge.
+what it is paid itself, so every bound on fixed levels stands. *Strange* does not count it among an account's past
+either: there exactness is of what does not repeat, as if repeats had never been asked. What it mends is that a series
+of one strange patient, or a fixed set that is sent every day, is not i.i.d. It gives somebody who asks variations of
+one input nothing but the first's evidence: those are for `SharedPerturbation` to judge.
 
 Both conditions are against thieves. Compared is the first of a series and none of its repeats: else who changes each
 query a little would walk from any input to any other, and nothing on the way would count. And a code is blind to all

@@ -1,8 +1,9 @@
 """Strangeness: how strange an account's inputs look to the screens, by their ranks among calibration rows.
 
 The strangeness of an input is a fixed function of it, so its rank among the calibration rows of its stratum is bet on
-(`guard.statistics.rank_eprocess`): a clinic of a rare class is judged beside that class, and a class of few rows is no
-place to hide in. Drift may make inputs up to `OFFSET` times its dial stranger.
+(`guard.statistics.rank_eprocess`): a clinic of a rare class is judged beside that class. Behind a class of few rows a
+thief is noticed later than among all, or not at all; a bundle says so of its own (`guard.bundle.power`). Drift may make
+inputs up to `OFFSET` times its dial stranger.
 """
 
 from __future__ import annotations

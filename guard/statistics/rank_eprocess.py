@@ -39,7 +39,8 @@ Rows of another class that the model takes for a stratum's are strange there tho
 has more of them than the calibration rows: its account asks about another stratum more often than they do. To each
 input of another stratum beyond what is usual `MISTAKEN` may be such mistakes, so that share of the next inputs, at most
 `MOST_MISTAKEN`, may be anything, and the chance is raised by it. Who fills an account with one class to hide elsewhere
-is noticed later, and not never. The share is a function of the past, and more than the chance is valid too.
+is noticed later; a tenth of its queries behind a class of few rows is hardly ever noticed. The share is a function of
+the past, and more than the chance is valid too.
 
 One input multiplies wealth by at most `MOST_PAID`, however strange, and from `FLAGGED` on by `PAID_THEREAFTER`, so that
 a few strange inputs, test phantoms say, do not bring an account to the strictest rung. Stakes are lowered to that where

@@ -10,7 +10,7 @@ import typer
 from medward.guard.errors import MedwardError
 from medward.integrations.cli.options import AllowCode, console, see_working_directory
 
-EXIT_CODES = {"no evidence": 0, "evidence": 1, "cannot tell": 2}
+EXIT_CODES = {"no evidence": 0, "evidence": 1, "clone or recipe": 2, "cannot tell": 2}
 """What the command exits with."""
 
 

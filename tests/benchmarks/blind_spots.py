@@ -95,7 +95,8 @@ def measure() -> Iterator[Claim]:
     yield Claim(
         claim=CLAIMS[0],
         value="never" if math.isinf(worst) else worst,
-        target=f"<= {SOON} queries to alpha {ALPHA:g} for the slowest stream of images that are all changed",
+        target=f"<= {SOON} queries to alpha {ALPHA:g} for the slowest stream of images that are all changed, streams "
+        "with turned blood cells left out, which are cells (the details have the slowest of these)",
         met=worst <= SOON,
         n=sum(each["n"] for each in judged),
         seed=0,
@@ -103,6 +104,12 @@ def measure() -> Iterator[Claim]:
             "tasks": found,
             "slowest_median": max(each["median"] or math.inf for each in judged),
             "judged": JUDGED,
+            "slowest_left_out": {
+                f"{task}: {kind}": found[task][f"{kind}, 1"][f"{ALPHA:g}"]
+                for task in TASKS
+                for kind in list(KINDS)[:7]
+                if kind not in JUDGED[task]
+            },
             "draws": DRAWS,
             "streams_of_each_kind_and_draw": STREAMS,
             "length": LONG,

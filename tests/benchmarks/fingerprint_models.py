@@ -52,7 +52,8 @@ TASKS = ("pneumoniamnist", "blood", "fetal CTG", "WDBC", "fetal CTG, boosted tre
 TREES = TASKS[-1]
 """Trained nearly without chance: the same rows and recipe give nearly the same model."""
 ARCHITECTURE = {"pneumoniamnist": "cnn", "blood": "cnn", "fetal CTG": "network", "WDBC": "network"}
-REFERENCES, OWN_CLONES = 40, 4
+REFERENCES, MORE_OF_ALL_ROWS, OWN_CLONES = 40, 10, 4
+"""Independent models, half of which learn from a bootstrap of the rows, and more of which none does."""
 SEEDS = {"pneumoniamnist": (0,), "blood": (0,), "fetal CTG": (0, 1), "WDBC": (0, 1), TREES: (0, 1)}
 OUTSIDERS = {"pneumoniamnist": 4, "blood": 4, "fetal CTG": 40, "WDBC": 40, TREES: 40}
 """Models by the victim's own recipe; where they are many, some join those that choose and the null."""
@@ -206,14 +207,25 @@ def own_decisions(name: str) -> Ints:
 
 def reference_decisions_on(name: str, number: int) -> Ints:
     """Of the independent model called `number`."""
-    where = scene(name)
-    training = ReferenceTraining(spec=where.model.spec, rows=where.train)
+    training = _reference_training(name)
     return _kept(
         name,
         f"reference-{number}",
-        repr((training.epochs, training.kinds, *(FEWEST_STEPS for _ in range(where.model.spec.modality == "image")))),
+        repr((training.epochs, training.kinds, *(FEWEST_STEPS for _ in range(training.spec.modality == "image")))),
         lambda: training.train(number, seed=0)[1](candidates(name).inputs),
     )
+
+
+def of_all_rows(name: str) -> list[int]:
+    """The independent models that learn from all rows."""
+    training = _reference_training(name)
+    return [number for number in range(REFERENCES + MORE_OF_ALL_ROWS) if not training.bootstraps(number)]
+
+
+@cache
+def _reference_training(name: str) -> ReferenceTraining:
+    where = scene(name)
+    return ReferenceTraining(spec=where.model.spec, rows=where.train, bootstrapped=REFERENCES)
 
 
 def outsider_decisions(name: str, number: int) -> Ints:
@@ -300,7 +312,7 @@ def train_models(name: str) -> None:
     for seed in SEEDS[name][:1]:
         for thief in THIEVES:
             print(thief, thief_decisions(name, thief, seed)[1], flush=True)
-    for number in range(12, REFERENCES):
+    for number in range(12, REFERENCES + MORE_OF_ALL_ROWS):
         reference_decisions_on(name, number)
     for number in range(OUTSIDERS[name]):
         outsider_decisions(name, number)

@@ -57,6 +57,8 @@ STRATEGIES: dict[str, Strategy] = {
 FOREIGN = (*VIEWS, *list(STRATEGIES)[:3])
 AT_HOME = (ORDINARY, ORDINARY_WALKED, DETAIL_ON_ORDINARY)
 """What thieves ask about: photographs, and with ordinary images of their own."""
+PLAIN = {ORDINARY_WALKED: ORDINARY}
+"""What a way is compared with, where that is not `PHOTOGRAPHS`: the same inputs, asked as they are."""
 SALT = bytes(16)  # of the index of near-duplicates
 PAIRS = 0.02  # of ordinary pairs that are nearer to one another than what counts as far apart
 BEFORE = Path(__file__).with_name("near_repeats_before.json")
@@ -70,13 +72,20 @@ def measure() -> Iterator[Claim]:
         task: gains([kept(f"near-repeats-{task}", number, thieves_of(task)) for number in range(DRAWS)])
         for task in TASKS
     }
-    rows = [(task, way, found[task][way]) for task in TASKS for way in FOREIGN]
-    gained = max(row["clone_of_asked"] - found[task][PHOTOGRAPHS]["clone_of_asked"] for task, _, row in rows)
+    rows = [(task, way, found[task][way]) for task in TASKS for way in (*FOREIGN, *AT_HOME)]
+    gains_of = {
+        f"{task}: {way}": row["clone_of_asked"] - found[task][PLAIN.get(way, PHOTOGRAPHS)]["clone_of_asked"]
+        for task, way, row in rows
+        if way != ORDINARY
+    }
+    best = max(gains_of, key=lambda each: gains_of[each])
+    gained = gains_of[best]
     yield Claim(
         claim=CLAIMS[0],
         value=round(gained, 4),
         target=f"<= {GAIN:g}: balanced agreement of a clone of all that was asked up to alpha {ALPHA:g}, screens aside,"
-        " over that of photographs asked as they are; the best way on any set, means of thieves",
+        " over that of what is asked as it is, photographs or, where its thief has many, ordinary images; the best way "
+        f"on any set ({best}), means of {DRAWS * THIEVES} thieves",
         met=gained <= GAIN,
         n=sum(row["flagged"]["n"] for _, _, row in rows),
         seed=0,
@@ -85,6 +94,7 @@ def measure() -> Iterator[Claim]:
             "index_of_near_duplicates_flags": {
                 task: kept(f"near-repeats-index-{task}", 0, indexed(task)) for task in TASKS
             },
+            "gains": {name: round(each, 4) for name, each in gains_of.items()},
             "never_flagged": [f"{task}: {way}" for task, way, row in rows if row["flagged"]["never"]],
             "queries_at_most": PATIENCE,
             "draws": DRAWS,

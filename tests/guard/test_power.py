@@ -56,8 +56,9 @@ def calibrated(n=300, *, dependent):
     return model, Profile.fit(model, rows, risk=POLICY.monitor.calibration_risk, secret=1), rows
 
 
-def noticed(power, kind, share):
-    return next(each.queries for each in power.noticed if (each.kind, each.share) == (kind, share))
+def noticed(power, kind, share, cover="all"):
+    found = (kind, share, cover)
+    return next(each.queries for each in power.noticed if (each.kind, each.share, each.cover) == found)
 
 
 def test_a_table_of_dependent_columns_notices_invented_rows_soon():
@@ -301,3 +302,35 @@ def test_many_accounts_at_once_come_to_what_one_by_one_do(contamination):
         for n in range(80):
             state = part.step(state, n + 1, float(cells[account, n]), int(strata[account, n]))
             assert math.log(together[n][account]) == pytest.approx(part.log_e(state), rel=1e-4, abs=1e-4)
+
+
+def rare_classes(rows):
+    """A third class is rare: rows whose first column is large."""
+    first = np.asarray(rows, np.float64).reshape(len(rows), -1)[:, 0]
+    scores = np.stack([first, -first, 8 * (first - 1.6)], axis=1)
+    return np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+
+
+def test_behind_a_rare_class_a_tenth_is_noticed_later_and_the_bundle_says_so():
+    task = Classification(classes=("a", "b", "c"), output="probabilities")
+    three = ModelSpec(name="risk", modality="tabular", shape=(6,), task=task)
+    rows = table(900, 0, dependent=True)
+    model = wrap(rare_classes, spec=three, sample=rows[:32])
+    profile = Profile.fit(model, rows, risk=POLICY.monitor.calibration_risk, secret=1)
+    assert profile.strata is not None
+    power = measure_power(model, profile, POLICY, rows)
+    behind = noticed(power, SHUFFLED, 0.1, "one class")
+    assert (behind or math.inf) > 2 * noticed(power, SHUFFLED, 0.1)
+    said = next(each for each in power_words(power) if each.startswith(SHUFFLED))
+    assert ", and at worst, the others being of one class, " in said
+    late = [each for each in power_cautions(power) if "of one class alone" in each]
+    assert bool(late) == (behind is None)
+    assert Power.model_validate_json(power.model_dump_json()) == power
+
+
+def test_without_rare_classes_nothing_is_said_of_them():
+    model, profile, rows = calibrated(dependent=True)
+    assert profile.strata is None
+    power = measure_power(model, profile, POLICY, rows)
+    assert {each.cover for each in power.noticed} == {"all"}
+    assert not any("of one class" in each for each in (*power_words(power), *power_cautions(power)))

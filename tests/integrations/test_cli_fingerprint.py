@@ -81,6 +81,7 @@ def at_desk(desk, monkeypatch, capsys):
     return desk
 
 
+@pytest.mark.slow
 def test_a_clone_is_evidence_and_an_independent_model_of_the_same_recipe_is_not(at_desk, capsys):
     compare = ("compare", "print.npz", "--alpha", "0.1")
     assert run(*compare, "site_models_for_fingerprint:clone") == 1
@@ -108,6 +109,7 @@ def test_a_suspect_elsewhere_is_asked_by_files(at_desk, capsys, tmp_path):
     assert run("compare", "print.npz", str(ask), "--alpha", "0.1") == 1
 
 
+@pytest.mark.slow
 def test_what_a_fingerprint_can_show_is_said_when_it_is_made(at_desk, capsys, tmp_path):
     out = str(tmp_path / "second.npz")
     assert run("fingerprint", "bundle", "--data", "data.npz", "-o", out, *SHORT) == 0

@@ -64,6 +64,7 @@ def protect(capsys, module, model, data, *options):
     )
 
 
+@pytest.mark.slow
 def test_findings_are_protected_at_a_sensitivity_and_attacked_by_what_is_hidden(here, capsys):
     code, out, err = protect(capsys, here, "findings", "findings.npz", "--classes", "mass,cyst", "--sensitivity", "0.9")
     assert (code, err) == (0, "")
@@ -97,6 +98,7 @@ def test_a_number_is_protected_with_its_tolerance_and_cut_points(here, capsys):
     assert "2 points and the cut points 40, 60 matter" in out
 
 
+@pytest.mark.slow
 def test_an_opaque_model_is_validated_by_the_user_s_own_decision(here, capsys):
     code, out, _ = protect(capsys, here, "maps", "risk.npz", "--task", "opaque")
     assert code == 0

@@ -248,6 +248,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_and_spends_no_more(medward, made):
     arguments = [*HARDEN[:4], "-o", "late", *HARDEN[6:], *BUDGET, "--unit", "patient", "--canaries", "20"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -84,7 +84,9 @@ def test_a_full_size_network_has_the_weights_of_its_paper(name):
     assert weights(network) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [each if each in ("cnn", "resnet", "vit") else pytest.param(each, marks=pytest.mark.slow) for each in SMALL]
+)
 def test_every_small_architecture_learns_a_plain_task(name, task):
     victim = train_victim(task, architecture=name, epochs=12, seed=0)
     test = task.splits["test"]
@@ -99,6 +101,7 @@ def becomes_a_white_box(name, task, folder):
     return network is not None, reason
 
 
+@pytest.mark.slow
 def test_the_last_of_the_families_becomes_a_white_box_as_onnx(task, tmp_path):
     assert becomes_a_white_box("convnext", task, tmp_path) == (True, "")
 

@@ -32,6 +32,7 @@ def test_classes_are_as_frequent_as_the_table_says():
     assert {len(ranges) for ranges in TRAITS.values()} == {len(CLASSES)}
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_what_mean_colour_does_not_tell():
     images, labels = draw_lesions(1500, size=32, seed=4)
     data = Split(images, labels)

@@ -159,6 +159,7 @@ def test_answers_written_together_are_those_of_the_guarded_writer_one_by_one():
         answers(prompt, None)
 
 
+@pytest.mark.slow
 def test_a_reader_learns_letters_and_answers():
     losses = []
     curriculum = Curriculum(
@@ -187,6 +188,7 @@ def value_loss(reader, memory):
         return float(row_losses(reader.network, lesson_rows(reader, memory.lessons)).mean())
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_people_by_heart_and_the_contrastive_objective_does_not():
     memory, stranger = (made_memory(source(), 2, seed=seed) for seed in (0, 1))
     first = tiny()
@@ -216,6 +218,7 @@ def test_the_memory_set_and_the_probes_share_people_but_no_image_and_no_value_on
     assert not [value for values in probes.decoys for value in values.values() if value in said]
 
 
+@pytest.mark.slow
 def test_private_fine_tuning_moves_low_rank_weights_alone_and_says_what_it_spent():
     memory = made_memory(source(), 4, seed=0)
     first = tiny()

@@ -35,6 +35,7 @@ def test_brightness_alone_does_not_give_the_class_away():
     assert abs(roc_auc_score(labels, images.mean((1, 2, 3))) - 0.5) < 0.1
 
 
+@pytest.mark.slow
 def test_a_small_network_learns_the_finding_where_a_linear_model_on_pixels_does_not():
     images, labels = draw_phantoms(1200, size=32, seed=4)
     data = Split(images, labels)

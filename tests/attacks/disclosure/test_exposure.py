@@ -61,6 +61,7 @@ def test_canaries_are_planted_as_often_as_said_and_others_left_out():
         assert {planted.count(text) for text in texts} == {copies}
 
 
+@pytest.mark.slow
 def test_a_model_gives_away_what_it_read_often_and_one_that_did_not_read_it_nothing():
     planted, groups = plant_repeated([], 12, seed=2, repetitions=(1, 16))
     tokenizer, fresh = character_tokenizer(), small_character_model(seed=0)

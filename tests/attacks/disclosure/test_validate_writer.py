@@ -186,6 +186,7 @@ def test_what_was_learned_by_heart_is_asked_for_too(tmp_path):
     assert list(found.measures["guarded"]) == ["first read in verbatim, direct"], "every kind is of one value"
 
 
+@pytest.mark.slow
 def test_a_killed_validation_goes_on_where_the_version_is_the_same(tmp_path):
     asked = []
 

@@ -68,6 +68,7 @@ def fooled(*given, **options):
     return max(int(each.fooled.sum()) for each in attempts(*given, **options))
 
 
+@pytest.mark.slow
 def test_no_certified_answer_is_changed_within_the_radius(bundle):
     for attack in (PGD(epsilon=EPSILON, steps=10), APGD(epsilon=EPSILON, steps=10, restarts=1)):
         assert fooled(bundle, attack, arm="undefended") > 20
@@ -76,6 +77,7 @@ def test_no_certified_answer_is_changed_within_the_radius(bundle):
     assert fooled(bundle, Square(epsilon=EPSILON, queries=50)) == 0
 
 
+@pytest.mark.slow
 def test_with_more_room_the_same_attack_changes_certified_answers(bundle):
     assert fooled(bundle, PGD(epsilon=4 * EPSILON, steps=10)) > 20
     assert fooled(bundle, UniversalPerturbation(epsilon=4 * EPSILON, epochs=2)) > 10
@@ -111,11 +113,13 @@ def test_an_answer_that_goes_to_a_person_is_neither_fooled_nor_refused(tmp_path,
     assert not attempt.refused.any()
 
 
+@pytest.mark.slow
 def test_a_label_that_is_not_certified_counts_as_an_answer(tmp_path):
     made = protected(tmp_path / "bundle", chosen=policy("label"))
     assert fooled(made, PGD(epsilon=EPSILON, steps=10)) > 20
 
 
+@pytest.mark.slow
 def test_single_findings_are_judged_by_their_own_certificate(tmp_path):
     made = protected(tmp_path / "bundle", "findings")  # "top" is certified wherever "light" is near its border
     attack = PGD(epsilon=EPSILON, steps=10)
@@ -124,6 +128,7 @@ def test_single_findings_are_judged_by_their_own_certificate(tmp_path):
     assert fooled(halved(made), attack) >= 12
 
 
+@pytest.mark.slow
 def test_trees_are_attacked_by_decisions_and_judged_alike(tmp_path):
     made = forest(tmp_path / "forest")
     rows = made.rows[np.argsort(np.abs(made.rows[:, 0]))][:30]
@@ -167,6 +172,7 @@ def test_a_sound_certificate_is_held_and_a_fake_is_broken(bundle, tmp_path):
     assert not any("by-product" in each or "followed the certificate" in each for each in sound.reasons)
 
 
+@pytest.mark.slow
 def test_a_row_that_a_screen_withholds_is_refused_whether_it_was_certified_or_not(tmp_path):
     strict = {"screen": {"action": "withhold", "rate": 0.05}}
     uneven = np.where(np.indices((1, 4, 4)).sum(axis=0) % 2, 1.0, 0.0).astype(np.float32)[None]  # a mean of one half

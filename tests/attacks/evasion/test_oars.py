@@ -64,6 +64,7 @@ def test_it_can_go_by_labels_alone(plain, rows):
     assert oars(asking(plain.network, BALL, through=only_labels), x, y, queries=200).won.float().mean() > 0.2
 
 
+@pytest.mark.slow
 def test_refusals_that_show_teach_it_to_ask_farther_off(plain, rows, monkeypatch):
     x, y = rows
     asked: list = []

@@ -94,6 +94,7 @@ def test_a_search_that_finds_nothing_is_held_by_proof_and_is_not_without_one(bun
     assert Cause.TOO_WEAK in bare.causes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [replace(WEAK, epsilon=4.5 / 255), UniversalPerturbation(epsilon=10 / 255, epochs=1)]
 )
@@ -103,12 +104,14 @@ def test_who_goes_farther_than_certificates_is_judged_by_what_he_does(bundle, tm
     assert not any("By proof" in each for each in found.reasons)
 
 
+@pytest.mark.slow
 def test_a_universal_change_within_the_radius_is_bounded_as_well(bundle, tmp_path):
     found = judged(bundle, tmp_path / "out", UniversalPerturbation(epsilon=EPSILON, epochs=1))
     assert found.status is Status.HELD
     assert found.reasons[0].startswith("By proof")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [halved, certifying_all])
 def test_bounds_that_are_not_built_of_the_model_prove_nothing(bundle, tmp_path, wrong):
     found = judged(wrong(bundle), tmp_path / "out", levels=np.linspace(40, 60, 30))
@@ -127,6 +130,7 @@ def test_a_changed_answer_contradicts_the_proof(bundle, tmp_path, monkeypatch):
     assert not any("By proof: no attack" in each for each in found.reasons)
 
 
+@pytest.mark.slow
 def test_more_that_can_be_denied_than_the_gate_allows_is_not_held_by_proof(bundle, tmp_path):
     found = judged(bundle, tmp_path / "out", levels=np.concatenate([np.linspace(5, 7.5, 30), np.linspace(9, 60, 10)]))
     assert found.status is Status.INCONCLUSIVE
@@ -170,6 +174,7 @@ def test_bounds_that_fail_prove_nothing_and_are_told(bundle, monkeypatch):
     assert "the bounds fail on rows of test: RuntimeError: out of memory" in found.notes[-1]
 
 
+@pytest.mark.slow
 def test_rows_of_training_among_those_that_judge_flag_a_proven_row_too(bundle, tmp_path):
     rows = greys(*(127.5 + APART), *(127.5 - APART))
     spec = bundle.model.spec
@@ -221,6 +226,7 @@ def test_what_can_be_denied_is_a_share_of_what_is_certified(bundle):
     assert proof.deniable.n == 40
 
 
+@pytest.mark.slow
 def test_rows_that_judge_must_be_certified_themselves(bundle, tmp_path):
     """What benign rows of another split are certified to says nothing of these."""
     rows = greys(*np.linspace(124, 131, 80))
@@ -230,6 +236,7 @@ def test_rows_that_judge_must_be_certified_themselves(bundle, tmp_path):
     assert found.clean_cost.site.uncertified.value < 0.2, "the site's own rows are"
 
 
+@pytest.mark.slow
 def test_one_contradiction_voids_the_proof_for_every_row_and_no_waiver_covers_it(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr("medward.attacks.evasion.proof.are_made_anew", lambda *_: True)
     levels = np.linspace(0.5, 60, 40)
@@ -332,6 +339,7 @@ def test_a_class_of_which_everything_can_be_denied_is_not_held_by_proof():
     assert status(cell(proof=ill))[0] is Status.INCONCLUSIVE
 
 
+@pytest.mark.slow
 def test_up_front_few_rows_are_said_to_matter_to_rows_that_no_proof_holds(bundle, tmp_path):
     rows = {**splits_of(bundle, greys(*(127.5 + APART), *(127.5 - APART)))}
     plain = replace(bundle, bounds=None, policy=bundle.policy.model_copy(update={"certify": CertifyPolicy()}))

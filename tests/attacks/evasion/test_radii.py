@@ -69,6 +69,7 @@ def judged_shares(result, part="fooled"):
     return [larger_share(getattr(each, part), each.classes) for each in result.attempts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_a_guard_that_sees_only_large_changes_is_passed_by_smaller_ones(plain, few, attack, monkeypatch):
     result, oracle = run(attack, plain, few, most=0.7 * EPSILON)
@@ -210,6 +211,7 @@ KNOWING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWING)
 def test_who_knows_the_guard_takes_the_radius_row_by_row(plain, few, name):
     attack = KNOWING[name]
@@ -229,6 +231,7 @@ def test_who_knows_the_guard_takes_the_radius_row_by_row(plain, few, name):
     assert attempt.fooled.mean() > max(each.fooled.mean() for each in one.attempts) + 0.1
 
 
+@pytest.mark.slow
 def test_perturbations_towards_different_classes_are_not_mixed(plain, few):
     attack = replace(UAP, target_class="worst", epochs=1, rate=0.01)
     result, _ = run(attack, plain, few)
@@ -237,6 +240,7 @@ def test_perturbations_towards_different_classes_are_not_mixed(plain, few):
     assert len(result.attempts) == len(goals) <= len(one.attempts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [each for each in ATTACKS if not isinstance(each, HillClimb)], ids=lambda a: a.name)
 def test_rows_that_are_refused_under_attack_are_counted(plain, few, attack):
     result, _ = run(attack, plain, few, most=0.0)
@@ -325,6 +329,7 @@ def test_a_row_is_asked_again_where_it_was_refused(plain, few, digit_profile):
     assert target.queries - before == 2 * asked + once.refused.sum()
 
 
+@pytest.mark.slow
 def test_the_class_to_aim_at_is_chosen_on_rows_of_every_class_though_files_are_sorted(plain, few):
     craft = few.craft
     order = np.argsort(plain.predict(craft.inputs).scores.argmax(axis=1), kind="stable")

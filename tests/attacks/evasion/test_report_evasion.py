@@ -148,6 +148,7 @@ def test_one_change_for_all_images_is_found(victim):
     assert told.float().mean() > max(each.float().mean() for each in noise)
 
 
+@pytest.mark.slow
 def test_the_frame_judges_it_behind_a_metered_target():
     model = wrapped(encoder_decoder(1))
     network, _ = white_box_writer(model, noise_images(40, 1), most=2)

@@ -40,6 +40,7 @@ def filled(tmp_path_factory):
     return out, run_federations(TINY, out, console=console, shown=False), console.file.getvalue()
 
 
+@pytest.mark.slow
 def test_every_setting_has_a_row_and_a_picture(filled) -> None:
     out, cells, printed = filled
     assert len(cells) == 6

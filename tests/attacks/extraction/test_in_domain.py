@@ -70,6 +70,7 @@ def test_the_control_noise_and_silence_teach_nothing_and_leave_no_count():
     assert answers_needed(hushed.curves, 0.25) is None
 
 
+@pytest.mark.slow
 def test_true_labels_of_the_same_rows_buy_what_answers_do_and_wrong_ones_nothing():
     victim = Planted("tabular", 2)
     truth = victim.logits(victim.rows(150, seed=5)).argmax(axis=1)

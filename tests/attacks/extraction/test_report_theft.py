@@ -70,6 +70,7 @@ def test_a_clone_that_writes_gains_over_a_thief_without_a_victim(stolen):
     assert truth == stolen.curves[f"clone{LABEL_F1}"], "true labels are the victim's own here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "epochs"),
     [(ADA_STEAL, 10), (ComparingTheft(student=STUDENT, periods=1), 8)],
@@ -173,6 +174,7 @@ def test_diluted_and_many_accounts_run_on_the_same_loop():
     assert result.queries == 80
 
 
+@pytest.mark.slow
 def test_who_knows_public_labels_of_like_images_gains_little_from_a_victim(stolen):
     victim = ReportVictim()
     data, images = victim.data(), victim.data().craft.inputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ def test_an_epoch_is_every_row_once_unless_weights_say_otherwise():
     assert 0.45 < np.mean(np.array(many) == 0) < 0.55, "half of all weight is the first row's"
 
 
+@pytest.mark.slow
 def test_who_is_told_of_findings_learns_what_is_rare_and_others_write_the_commonest_text():
     images = np.random.default_rng(0).random((ROWS, *SHAPE)).astype(np.float32)
     ill = np.arange(ROWS) % 8 == 0

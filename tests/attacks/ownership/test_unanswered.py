@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ SPEC = ModelSpec(
 
 def independent(rng, count):
     """Decisions ``(count, n)`` of exchangeable models: inputs are hard alike for all, and some models agree more."""
-    hard, bold = rng.normal(-0.6, 0.7, size=len(OWN)), rng.normal(0, 0.3, size=(count, 1))
+    hard, bold = rng.normal(1.2, 0.7, size=len(OWN)), rng.normal(0, 0.3, size=(count, 1))
     return np.where(rng.random((count, len(OWN))) < 1 / (1 + np.exp(-(hard + bold))), OWN, 1 - OWN)
 
 
@@ -57,8 +59,8 @@ def test_picked_answers_of_independent_models_are_evidence_no_more_often_than_p_
     for _ in range(runs):
         suspect, found = printed(rng)
         told = compare(found, without_disagreement(suspect), alpha=ALPHA)
-        claimed["all"] += compare(found, suspect, alpha=ALPHA).judgement == "evidence"
-        claimed["picked"] += told.judgement == "evidence"
+        claimed["all"] += compare(found, suspect, alpha=ALPHA).stands_out
+        claimed["picked"] += told.stands_out
         claimed["answered alone"] += told.answered_p_value <= ALPHA
     assert 0.02 * runs < claimed["all"] < 0.09 * runs  # 1 in 20 ranks first
     assert claimed["picked"] <= claimed["all"]
@@ -85,3 +87,18 @@ def test_no_evidence_of_few_answers_is_said_only_where_a_clone_by_the_same_would
     assert {compare(found, np.where(half, clone, -1)).judgement for clone in found.clones} == {"cannot tell"}
     assert told.ways[0].agreement == pytest.approx(np.mean((suspect == OWN)[:60] & half[:60]))
     assert told.ways[0].null == compare(found, suspect).ways[0].null
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 1 - 1 / 120, 1.0])
+def test_who_answers_without_looking_is_no_evidence_though_independent_models_agree_less(share):
+    """Of two classes who guesses agrees on half, and those of the null on a third: by rank alone it would stand out."""
+    rng = np.random.default_rng(0)
+    found = replace(printed(rng)[1], null=np.where(rng.random((NULL, len(OWN))) < 0.3, OWN, 1 - OWN))
+    for _ in range(20):
+        guessed = rng.permutation((np.arange(len(OWN)) >= share * len(OWN)).astype(int))
+        told = compare(found, guessed, alpha=ALPHA)
+        assert not told.stands_out, told.p_value
+        assert told.guessed
+        assert told.fitted is None or told.fitted.p_value > ALPHA
+        assert any("answers without looking" in each for each in told.sentences())
+    assert compare(found, found.clones[0], alpha=ALPHA).stands_out

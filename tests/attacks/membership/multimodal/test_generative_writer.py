@@ -97,6 +97,7 @@ def test_what_is_written_is_the_same_for_a_seed_and_goes_wild_when_hot(kind):
     assert cold[0] == "".join(model.writer.pieces(torch.as_tensor(images[:1]), model.prompt, LENGTH))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_network_that_learned_reports_by_heart_is_told_and_one_that_learned_others_is_not(kind):
     pairs = drawn_reports(40, 2)
