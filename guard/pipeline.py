@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -29,8 +29,15 @@ from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.suspension import SuspensionWatch
 from medward.guard.accounts.transaction import reset_account
 from medward.guard.alarm import Alarm, tell_alarms
-from medward.guard.answering import release_settings, released_answer, starved_reports
-from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
+from medward.guard.answering import (
+    decision_digests,
+    release_settings,
+    released_answer,
+    released_scores,
+    released_words,
+    starved_reports,
+)
+from medward.guard.audit.record import AuditRecord, AuditSink, model_failure, submit_record
 from medward.guard.certify.certifier import KeptBounds
 from medward.guard.commissioning.commissioner import Commissioner
 from medward.guard.commissioning.period import Commissioning
@@ -40,6 +47,7 @@ from medward.guard.intake.burned_in_check import unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
 from medward.guard.models.base import Model, is_report_model, unwritten_outputs
 from medward.guard.parts import GuardParts, check_profiles
+from medward.guard.pending_answer import PendingAnswer, already_recorded, wait_recorded
 from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
@@ -75,7 +83,8 @@ class Guard:
     answers are certified by, where the policy asks for it; without them such a policy is refused, and so are bounds
     that the model answers a random row outside of. `memory` takes training text out of reports where the policy says
     so; such a policy is refused without it. While `commissioning` runs, queries of its organisation are answered for
-    testing only, and charged to nobody (`guard.commissioning`); it needs an audit log.
+    testing only, and charged to nobody (`guard.commissioning`); it needs an audit log. `bundle` is the digest of
+    what is served, for the records.
     """
 
     model: Model
@@ -92,6 +101,7 @@ class Guard:
     memory: MemoryFilter | None = None
     cautions: tuple[str, ...] = ()
     commissioning: Commissioning | None = None
+    bundle: str = ""
     _commissioner: Commissioner | None = field(default=None, init=False, repr=False, compare=False)
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _defenses: Defenses = field(init=False, repr=False, compare=False)
@@ -130,7 +140,14 @@ class Guard:
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
         """
-        (found,) = self.answer_all([query])
+        (found,) = self.submit_all([query])
+        if isinstance(found, Exception):
+            raise found
+        return found.result()
+
+    def submit(self, query: Query) -> PendingAnswer:
+        """Answer one query but for the wait for its record, in which this thread can answer another; see `answer`."""
+        (found,) = self.submit_all([query])
         if isinstance(found, Exception):
             raise found
         return found
@@ -144,6 +161,16 @@ class Guard:
         the model's do for other rows in a batch.
         """
         found: dict[int, Answer | Exception] = {}
+        for place, pending in enumerate(self.submit_all(queries)):
+            with _kept(found, place):
+                if isinstance(pending, Exception):
+                    raise pending
+                found[place] = pending.result()
+        return [found[place] for place in range(len(queries))]
+
+    def submit_all(self, queries: Sequence[Query]) -> list[PendingAnswer | Exception]:
+        """Answer several queries together but for the wait for their records; see `answer_all`."""
+        found: dict[int, PendingAnswer | Exception] = {}
         asked: dict[int, tuple[Request, Outputs]] = {}
         admitted: dict[int, Request] = {}
         for place, query in enumerate(queries):
@@ -157,24 +184,21 @@ class Guard:
                 if tested is None:
                     asked[place] = admitted[place], outputs
                 else:
-                    found[place] = tested
+                    found[place] = PendingAnswer(tested, already_recorded(), self._withholds)
         if asked:
             found |= self._guarded(asked)
         return [found[place] for place in range(len(queries))]
 
-    def _guarded(self, asked: Mapping[int, tuple[Request, Outputs]]) -> dict[int, Answer | Exception]:
-        """The answers to what the model gave, judged, charged, filtered and on record."""
-        found: dict[int, Answer | Exception] = {}
+    def _guarded(self, asked: Mapping[int, tuple[Request, Outputs]]) -> dict[int, PendingAnswer | Exception]:
+        """The answers to what the model gave, judged, charged, filtered and on their way to the log."""
+        found: dict[int, PendingAnswer | Exception] = {}
         judged = dict(zip(asked, self._defenses.judge_all([*asked.values()]), strict=True))
         try:
-            records: dict[int, Mapping[str, Any]] = {}
             for place, (request, outputs) in asked.items():
                 with _kept(found, place):
-                    found[place] = answer = self._released(request, outputs, judged[place])
-                    records[place] = self._query_record(request, judged[place], answer)
-            for place, record in records.items():
-                with _kept(found, place):
-                    self._append(record)
+                    answer = self._released(request, outputs, judged[place])
+                    record = self._query_record(request, judged[place], answer)
+                    found[place] = PendingAnswer(answer, self._submit(record), self._withholds)
         finally:  # an alarm stands, whatever becomes of the answer
             for judgement in judged.values():
                 tell_alarms(judgement.alarms, self.on_alarm)
@@ -307,7 +331,7 @@ class Guard:
         return request
 
     def _forward_all(
-        self, requests: Mapping[int, Request], failed: dict[int, Answer | Exception]
+        self, requests: Mapping[int, Request], failed: dict[int, PendingAnswer | Exception]
     ) -> dict[int, Outputs]:
         """One forward pass over the rows of all; where that fails, one for each, so that none fails with others."""
         if len(requests) > 1:
@@ -340,7 +364,7 @@ class Guard:
             yield
         except (Exception, SystemExit) as error:
             _log.exception("the model failed")
-            self._append(model_failure(request.account, request.digests))
+            self._append(model_failure(request.account, request.digests, request.origin))
             raise ModelError("the model could not answer this input") from error
 
     def _level(self, action: Action) -> Level:
@@ -419,6 +443,7 @@ class Guard:
         self, request: Request, judgement: Judgement, answer: Answer, stream: str = ""
     ) -> Mapping[str, Any]:
         """The record of a query, as the log keeps it."""
+        kept = self.policy.audit.answers
         return AuditRecord(
             query=answer.id,
             principal=request.account,
@@ -430,20 +455,28 @@ class Guard:
             verdicts=answer.verdicts,
             certified=() if judgement.certified is None else judgement.certified.radius.tolist(),
             stream=stream,
+            answered=decision_digests(answer, self.salt),
+            decisions=() if kept == "digests" else released_words(answer),
+            scores=released_scores(answer) if kept == "scores" else (),
+            model=self.model.spec.name,
+            bundle=self.bundle,
+            study=request.study_digest,
+            origin=request.origin,
         ).content
 
+    @property
+    def _withholds(self) -> bool:
+        return self.policy.on_error == "withhold"
+
+    def _submit(self, record: Mapping[str, Any]) -> Future[None]:
+        return already_recorded() if self.audit is None else submit_record(self.audit, record)
+
     def _append(self, record: Mapping[str, Any]) -> None:
-        try:
-            if self.audit is not None:
-                self.audit.append(record)
-        except UnavailableError:
-            if self.policy.on_error == "withhold":
-                raise
-            _log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
+        wait_recorded(self._submit(record), withhold=self._withholds)
 
 
 @contextmanager
-def _kept(found: dict[int, Answer | Exception], place: int) -> Iterator[None]:
+def _kept(found: dict[int, Any], place: int) -> Iterator[None]:
     """What raises within is what is found at `place`."""
     try:
         yield

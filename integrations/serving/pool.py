@@ -20,11 +20,12 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from medward.guard.types import Answer, Query
+from medward.guard.pending_answer import PendingAnswer
+from medward.guard.types import Query
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import NoteTime, unnoted
 from medward.integrations.serving.refusal import CountRefusal, refusal, uncounted
-from medward.integrations.serving.work import AnswerAll, Failed, JobWork, QueryWork, Work, run_together
+from medward.integrations.serving.work import Failed, JobWork, QueryWork, SubmitAll, Work, run_together
 
 _R = TypeVar("_R")
 BUSY = "every worker is busy and the queue is full"
@@ -45,7 +46,7 @@ class Pool:
     count: CountRefusal = uncounted
     note: NoteTime = unnoted
     clock: Callable[[], float] = time.monotonic
-    answer_all: AnswerAll | None = None
+    submit_all: SubmitAll | None = None
     draining: bool = field(default=False, init=False)
     _places: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _waiting: OrderedDict[str, deque[Work[Any]]] = field(default_factory=OrderedDict, init=False, repr=False)
@@ -104,12 +105,12 @@ class Pool:
         """
         return self._wait(JobWork(account, job, discard, self.clock()))
 
-    def ask(self, account: str, read: Callable[[], Query], finish: Callable[[Answer], _R]) -> Work[_R]:
+    def ask(self, account: str, read: Callable[[], Query]) -> Work[PendingAnswer]:
         """Work that asks a query when it is `account`'s turn, with others that wait; the caller holds a place.
 
-        See `QueryWork`. A pool that asks has an `answer_all`.
+        `read` makes the query, and may refuse to. A pool that asks has a `submit_all`.
         """
-        return self._wait(QueryWork(account, read, finish, self.clock()))
+        return self._wait(QueryWork(account, read, self.clock()))
 
     def _wait(self, work: Work[_R]) -> Work[_R]:
         self._waiting.setdefault(work.account, deque()).append(work)
@@ -190,5 +191,5 @@ class Pool:
         (first, *_) = works
         if isinstance(first, JobWork):
             return [first.run()]
-        assert self.answer_all is not None
-        return run_together([each for each in works if isinstance(each, QueryWork)], self.answer_all)
+        assert self.submit_all is not None
+        return run_together([each for each in works if isinstance(each, QueryWork)], self.submit_all)

@@ -16,10 +16,11 @@ from starlette.requests import ClientDisconnect
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.intake.instance import DicomInstance
+from medward.guard.pending_answer import PendingAnswer
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Answer, Array, Level, Principal, Query
+from medward.guard.types import LONGEST_ORIGIN, Answer, Array, Level, Principal, Query, QueryOrigin
 from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import Arrivals
 from medward.integrations.serving.limits import Limits
@@ -91,8 +92,8 @@ class Service:
         cls, guard: Guard, limits: Limits, metrics: Metrics, *, shared: bool, version: str, rates_at: str | None
     ) -> Service:
         """All that asks `guard` within `limits`. `shared` says that there are several accounts, so one has a share."""
-        answer_all = partial(answer_in_turns, guard, limits.rows)
-        pool = Pool(limits, shared, metrics.refused, note=metrics.stage, answer_all=answer_all)
+        submit_all = partial(submit_in_turns, guard, limits.rows)
+        pool = Pool(limits, shared, metrics.refused, note=metrics.stage, submit_all=submit_all)
         metrics.serving(guard.model.spec.name, version, lambda: pool.jobs)
         return cls(
             guard=guard,
@@ -141,17 +142,15 @@ class Service:
 
         def query() -> Query:
             held.append(read())
-            return self._query(principal, held[0], study)
-
-        def finish(answer: Answer) -> tuple[Answer, Received]:
-            self.metrics.answer(answer)
-            return answer, held[0]
+            return self._query(principal, held[0], study, request_origin(request))
 
         account = "/".join(principal)
         with self.pool.place(account):
-            answer, received = await self._wanted(request, self.pool.ask(account, query, finish))
+            pending = await self._wanted(request, self.pool.ask(account, query))
+            answer = await self._recorded(pending)
+        self.metrics.answer(answer)
         _refuse_unavailable(answer)
-        return answer, received
+        return answer, held[0]
 
     async def stream(
         self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
@@ -162,7 +161,7 @@ class Service:
         """
 
         def job(work: Work[ReportStream]) -> ReportStream:
-            query = self._query(principal, read(), study)
+            query = self._query(principal, read(), study, request_origin(request))
             work.begin()
             return self.guard.stream(query)
 
@@ -172,6 +171,16 @@ class Service:
             self.metrics.answer(stream.answer)
             _refuse_unavailable(stream.answer)
         return stream
+
+    async def _recorded(self, pending: PendingAnswer) -> Answer:
+        """The answer once its record is on the disk, for which no thread waits; 503 after the deadline."""
+        recorded = asyncio.wrap_future(pending.recorded)
+        await _first_of(recorded, within=self.limits.deadline)  # which cancels nothing
+        if not recorded.done():
+            said = f"the answer was not on record within {self.limits.deadline:g} s; what was asked is charged"
+            raise refusal(self.metrics.refused, 503, "deadline", said, 5)
+        recorded.exception()
+        return pending.result()
 
     async def _keep_rate(self, account: str) -> None:
         """Count the request and refuse it if `account` asks too often; ``on_error`` decides where that is not known."""
@@ -208,7 +217,7 @@ class Service:
             if not work.outcome.done():  # cancelled: the server stops
                 self.pool.give_up(work)
 
-    def _query(self, principal: Principal, received: Received, study: str) -> Query:
+    def _query(self, principal: Principal, received: Received, study: str, origin: QueryOrigin) -> Query:
         rows = len(received.inputs)
         if rows > self.limits.rows:
             raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
@@ -219,22 +228,23 @@ class Service:
             pictures=received.pictures,
             known=received.known,
             retrieved=received.retrieved,
+            origin=origin,
         )
 
 
-def answer_in_turns(guard: Guard, rows: int, queries: Sequence[Query]) -> list[Answer | Exception]:
+def submit_in_turns(guard: Guard, rows: int, queries: Sequence[Query]) -> list[PendingAnswer | Exception]:
     """The answers of `guard` to all `queries`, asked together as far as they have so many `rows` in all."""
-    found: list[Answer | Exception] = []
+    found: list[PendingAnswer | Exception] = []
     together: list[Query] = []
     held = 0
     for query in queries:
         own = len(cast(Sized, query.inputs))  # counted when it was read
         if together and held + own > rows:
-            found += guard.answer_all(together)
+            found += guard.submit_all(together)
             together, held = [], 0
         together.append(query)
         held += own
-    return found + (guard.answer_all(together) if together else [])
+    return found + (guard.submit_all(together) if together else [])
 
 
 async def _first_of(*ends: asyncio.Future[Any], within: float) -> None:
@@ -251,6 +261,21 @@ async def _left(request: Request) -> None:
 def _refuse_unavailable(answer: Answer) -> None:
     if answer.unavailable:
         raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
+
+
+def request_origin(request: Request) -> QueryOrigin:
+    """How `request` came in, once it is known who asks; its id is the client's own text within `edge.REQUEST_ID`."""
+    identity = getattr(request.state, "identity", None)
+    return QueryOrigin(
+        credential="" if identity is None else identity.credential,
+        request=request.state.request_id,
+        client=recordable_text(request.client.host if request.client else ""),
+    )
+
+
+def recordable_text(text: str) -> str:
+    """What a `QueryOrigin` takes of `text`: as much of it as it may hold, with "?" for what cannot be printed."""
+    return "".join(each if each.isascii() and each.isprintable() else "?" for each in text[:LONGEST_ORIGIN])
 
 
 def model_name(spec: ModelSpec) -> Any:

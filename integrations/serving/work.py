@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from medward.guard.errors import ModelError
-from medward.guard.types import Answer, Query
+from medward.guard.pending_answer import PendingAnswer
+from medward.guard.types import Query
 
 _R = TypeVar("_R")
-AnswerAll = Callable[[Sequence[Query]], Sequence[Answer | Exception]]
-"""Answers queries together, each with its answer or what `Guard.answer` would raise: `Guard.answer_all`."""
+SubmitAll = Callable[[Sequence[Query]], Sequence[PendingAnswer | Exception]]
+"""Answers queries together but for the wait for their records: `Guard.submit_all`."""
 _log = logging.getLogger("medward")
 
 
@@ -78,15 +79,12 @@ class JobWork(Work[_R]):
         return found[0]
 
 
-class QueryWork(Work[_R]):
-    """Work that asks the guard one query, alone or with others.
+class QueryWork(Work[PendingAnswer]):
+    """Work that asks the guard one query, alone or with others; `read` makes the query, and may refuse to."""
 
-    `read` makes the query, and may refuse to; `finish` makes of the answer what the work comes to.
-    """
-
-    def __init__(self, account: str, read: Callable[[], Query], finish: Callable[[Answer], _R], asked: float) -> None:
+    def __init__(self, account: str, read: Callable[[], Query], asked: float) -> None:
         super().__init__(account, None, asked)
-        self._read, self._finish = read, finish
+        self._read = read
 
     def query(self) -> Query:
         """The query, which is then begun."""
@@ -94,44 +92,27 @@ class QueryWork(Work[_R]):
         self.begin()
         return query
 
-    def finished(self, answer: Answer) -> _R:
-        """What the work comes to by `answer`."""
-        return self.context.copy().run(self._finish, answer)
 
-
-def run_together(works: Sequence[QueryWork[Any]], answer_all: AnswerAll) -> list[Any]:
-    """What each of `works` came to, or `Failed`; their queries are answered together."""
-    found: dict[int, Any] = {}
+def run_together(works: Sequence[QueryWork], submit_all: SubmitAll) -> list[PendingAnswer | Failed]:
+    """What each of `works` came to, whose queries are answered together."""
+    found: dict[int, PendingAnswer | Failed] = {}
     queries: dict[int, Query] = {}
     for place, work in enumerate(works):
         with _failing(found, place):
             queries[place] = work.query()
-    answers: dict[int, Answer | Exception] = {}
-    try:
-        answers = dict(zip(queries, answer_all([*queries.values()]), strict=True))
-    except BaseException as error:
-        failed = _named(error)
-        answers = dict.fromkeys(queries, failed)
-    for place, answer in answers.items():
-        with _failing(found, place):
-            if isinstance(answer, Exception):
-                raise answer
-            found[place] = works[place].finished(answer)
+    with _failing(found, *queries):
+        for place, answer in zip(queries, submit_all([*queries.values()]), strict=True):
+            found[place] = Failed(answer) if isinstance(answer, Exception) else answer
     return [found[place] for place in range(len(works))]
 
 
 @contextmanager
-def _failing(found: dict[int, Any], place: int) -> Iterator[None]:
-    """What raises within has failed at `place`."""
+def _failing(found: dict[int, Any], *places: int) -> Iterator[None]:
+    """What raises within has failed at all `places`; what would end the process ends nothing else."""
     try:
         yield
+    except Exception as error:
+        found |= dict.fromkeys(places, Failed(error))
     except BaseException as error:
-        found[place] = Failed(_named(error))
-
-
-def _named(error: BaseException) -> Exception:
-    """`error`, or one of the model in place of one that would end the process."""
-    if isinstance(error, Exception):
-        return error
-    _log.error("a job ended with %s", type(error).__name__, exc_info=error)
-    return ModelError(f"the model raised {type(error).__name__}")
+        _log.exception("a job ended with %s", type(error).__name__)
+        found |= dict.fromkeys(places, Failed(ModelError(f"the model raised {type(error).__name__}")))

@@ -9,7 +9,7 @@ from support.live_servers import WaitingModel
 
 from medward.guard.types import Query
 from medward.integrations.serving import Limits, create_app
-from medward.integrations.serving.service import answer_in_turns
+from medward.integrations.serving.service import submit_in_turns
 
 ROW = [0.5, -1.0, 2.0]
 
@@ -86,8 +86,8 @@ def test_rows_in_one_call_are_bounded_as_those_of_a_request(make_guard, linear_m
     model = WaitingModel(linear_model.spec)
     model.go.set()
     queries = [Query(principal=("a",), inputs=[ROW] * rows) for rows in (3, 1, 2, 4, 1)]
-    found = answer_in_turns(make_guard(model=model), 4, queries)
-    assert [len(each.labels) for each in found] == [3, 1, 2, 4, 1]
+    found = submit_in_turns(make_guard(model=model), 4, queries)
+    assert [len(each.result().labels) for each in found] == [3, 1, 2, 4, 1]
     assert model.calls == [4, 2, 4, 1]
 
 
