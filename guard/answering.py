@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import numpy as np
@@ -114,11 +116,40 @@ def released_answer(
     )
 
 
+def released_words(answer: Answer) -> list[Any]:
+    """What was decided of each row, as its client reads it; None where withheld, not yet written, or only numbers."""
+    return [None if each < 0 else answer.spec.task.word(int(each)) for each in answer.labels]
+
+
+def decision_digests(answer: Answer, salt: bytes) -> list[str | None]:
+    """Sixteen hex digits for what was decided of each row, keyed with `salt`; None where withheld or not yet written.
+
+    A digest is of the answer's id, the row's number and the decision as JSON, so that equal decisions have different
+    ones: without the salt a log does not tell who was found to have what.
+    """
+    words = released_words(answer)
+    opaque = isinstance(answer.spec.task, Opaque)
+    return [
+        None if label < 0 else _decision_digest([answer.id, row, str(label) if opaque else words[row]], salt)
+        for row, label in enumerate(answer.labels.tolist())
+    ]
+
+
+def _decision_digest(said: list[Any], salt: bytes) -> str:
+    canonical = json.dumps(said, sort_keys=True, separators=(",", ":")).encode("ascii")
+    return hashlib.blake2b(canonical, key=salt, digest_size=8, person=b"decision").hexdigest()
+
+
+def released_scores(answer: Answer) -> list[list[float | None] | None]:
+    """The scores of each row as they leave, None where they do not; none of opaque outputs."""
+    return [] if isinstance(answer.spec.task, Opaque) else [_shown(row) for row in answer.scores]
+
+
 def answer_content(answer: Answer) -> dict[str, Any]:
     """What a client reads of `answer`, as plain data for JSON; what the defenses concluded is never in it."""
     spec, task, scores = answer.spec, answer.spec.task, answer.scores
     content: dict[str, Any] = {"id": answer.id, "model": spec.name}
-    words = [None if each < 0 else task.word(int(each)) for each in answer.labels]
+    words = released_words(answer)
     if isinstance(task, Opaque):
         content |= {"outputs": [_whole(row) for row in scores], "shape": list(scores.shape[1:])}
     elif isinstance(task, WrittenReport):

@@ -29,7 +29,14 @@ from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.suspension import SuspensionWatch
 from medward.guard.accounts.transaction import reset_account
 from medward.guard.alarm import Alarm, tell_alarms
-from medward.guard.answering import release_settings, released_answer, starved_reports
+from medward.guard.answering import (
+    decision_digests,
+    release_settings,
+    released_answer,
+    released_scores,
+    released_words,
+    starved_reports,
+)
 from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
 from medward.guard.certify.certifier import KeptBounds
 from medward.guard.commissioning.commissioner import Commissioner
@@ -75,7 +82,8 @@ class Guard:
     answers are certified by, where the policy asks for it; without them such a policy is refused, and so are bounds
     that the model answers a random row outside of. `memory` takes training text out of reports where the policy says
     so; such a policy is refused without it. While `commissioning` runs, queries of its organisation are answered for
-    testing only, and charged to nobody (`guard.commissioning`); it needs an audit log.
+    testing only, and charged to nobody (`guard.commissioning`); it needs an audit log. `bundle` is the digest of
+    what is served, for the records.
     """
 
     model: Model
@@ -92,6 +100,7 @@ class Guard:
     memory: MemoryFilter | None = None
     cautions: tuple[str, ...] = ()
     commissioning: Commissioning | None = None
+    bundle: str = ""
     _commissioner: Commissioner | None = field(default=None, init=False, repr=False, compare=False)
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _defenses: Defenses = field(init=False, repr=False, compare=False)
@@ -287,7 +296,7 @@ class Guard:
             yield
         except Exception as error:
             _log.exception("the model failed")
-            self._append(model_failure(request.account, request.digests))
+            self._append(model_failure(request.account, request.digests, request.origin))
             raise ModelError("the model could not answer this input") from error
 
     def _level(self, action: Action) -> Level:
@@ -363,6 +372,7 @@ class Guard:
         return release_settings(self.policy, self.profile.codebook, self.profile.pools)
 
     def _record(self, request: Request, judgement: Judgement, answer: Answer, stream: str = "") -> None:
+        kept = self.policy.audit.answers
         record = AuditRecord(
             query=answer.id,
             principal=request.account,
@@ -374,6 +384,13 @@ class Guard:
             verdicts=answer.verdicts,
             certified=() if judgement.certified is None else judgement.certified.radius.tolist(),
             stream=stream,
+            answered=decision_digests(answer, self.salt),
+            decisions=() if kept == "digests" else released_words(answer),
+            scores=released_scores(answer) if kept == "scores" else (),
+            model=self.model.spec.name,
+            bundle=self.bundle,
+            study=request.study_digest,
+            origin=request.origin,
         )
         self._append(record.content)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from medward.guard.audit_policy import AuditPolicy
 from medward.guard.certify_policy import CertifyPolicy
 from medward.guard.errors import MedwardError
 from medward.guard.federated.policy import FederatedPolicy
@@ -224,6 +225,7 @@ class Policy(_Section):
     threat: ThreatPolicy = ThreatPolicy()
     certify: CertifyPolicy = CertifyPolicy()
     source: SourcePolicy = SourcePolicy()
+    audit: AuditPolicy = AuditPolicy()
     accept: tuple[Waiver, ...] = ()
 
     if not TYPE_CHECKING:  # a type checker knows the fields
@@ -262,6 +264,7 @@ class Policy(_Section):
             threat=self.threat.to_toml(),
             certify=self.certify.to_toml(),
             source=self.source.to_toml(),
+            audit=self.audit.to_toml(),
             accept="".join(waiver.to_toml() for waiver in self.accept),
             shared=str(self.monitor.shared).lower(),
             watch=str(self.duplicates.watch).lower(),
@@ -311,6 +314,7 @@ _ADDED_SECTIONS: dict[str, object] = {
     "threat": ThreatPolicy(),
     "certify": CertifyPolicy(),
     "source": SourcePolicy(),
+    "audit": AuditPolicy(),
 }
 
 
@@ -374,7 +378,7 @@ ordinary_alarms = {p.gate.ordinary_alarms!r}       # of accounts that behave as 
 attack_refusal = {p.gate.attack_refusal!r}        # of attacked rows that may be refused; 1 = told, not judged
 uncertified = {p.gate.uncertified!r}           # of clean rows whose answer is not certified, where [certify] is on
 denied = {p.gate.denied!r}                 # of certified rows that an attacker may make uncertified
-{federated}{privacy}{threat}{certify}{source}
+{federated}{privacy}{threat}{certify}{source}{audit}
 # What the site lives with, row by row of a report: attack, reason, by, until (a day). See the docs of [[accept]].
 {accept}"""
 

@@ -14,7 +14,7 @@ from medward.guard.accounts.names import checked_principal
 from medward.guard.errors import MedwardError
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
-from medward.guard.types import Array, Principal, Query
+from medward.guard.types import UNKNOWN_ORIGIN, Array, Principal, Query, QueryOrigin
 
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.text.known import KnownIdentifiers
@@ -28,6 +28,7 @@ class Request:
     row rests on, which for a text is also what is known of the patient; `id` names the answer. `pictures`
     make the images in which text is looked for, where these are not the rows themselves. `known` are identifiers of
     each row's patient, where the model writes reports and any are. `retrieved` inputs come from the site's archive.
+    `study_digest` names the study in records, "" for none: a keyed digest, since a UID is an identifier.
     """
 
     id: str
@@ -39,6 +40,8 @@ class Request:
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
     retrieved: bool = False
+    study_digest: str = ""
+    origin: QueryOrigin = UNKNOWN_ORIGIN
 
     @classmethod
     def admit(cls, query: Query, spec: ModelSpec, salt: bytes) -> Request:
@@ -62,6 +65,8 @@ class Request:
             pictures=query.pictures,
             known=query.known,
             retrieved=query.retrieved,
+            study_digest=keyed_study(query.study, salt) if query.study else "",
+            origin=query.origin,
         )
 
     @property
@@ -84,6 +89,11 @@ def keyed_digests(inputs: Array, salt: bytes) -> tuple[str, ...]:
     """Sixteen hex digits ``(n,)`` for each row, of its bytes and `salt`."""
     rows = np.ascontiguousarray(inputs)
     return tuple(hashlib.blake2b(row.tobytes(), key=salt, digest_size=8).hexdigest() for row in rows)
+
+
+def keyed_study(study: str, salt: bytes) -> str:
+    """Thirty-two hex digits that stand for the name of a study in records, of which only who has `salt` can tell."""
+    return hashlib.blake2b(study.encode(), key=salt, digest_size=16, person=b"study").hexdigest()
 
 
 def _asked(digests: Sequence[str], known: Sequence[KnownIdentifiers | None], salt: bytes) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medward.guard.errors import UnavailableError
+from medward.guard.errors import MedwardError, UnavailableError
 
 if TYPE_CHECKING:
     from medward.guard.release.text.known import KnownIdentifiers  # needs the extra `text`
@@ -25,6 +25,8 @@ ScoreKind = Literal["logits", "probabilities"]
 """What the scores of classes and findings are."""
 OutputKind = Literal["logits", "probabilities", "values"]
 """What outputs are: scores, or numbers whose unit is the model's own."""
+LONGEST_ORIGIN = 128
+"""Characters of each part of a query's origin."""
 AWAY = UnavailableError.__name__
 """The error in the verdict of a part that could not be reached."""
 Modality = Literal["image", "tabular"]
@@ -85,6 +87,34 @@ def take_rows(inputs: Array, outputs: Outputs, index: NDArray[np.integer]) -> tu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOrigin:
+    """A query's origin is how it came in, for the record and for nothing else: the guard judges principals.
+
+    `credential` names the key or token that asked and is neither, `request` is the id of the request that carried it,
+    which a client may have chosen, `client` the address that it came from, which behind a proxy is the proxy's. Each is
+    "" where it is not known. Raises `MedwardError` for more than 128 characters, or others than printable ASCII.
+    """
+
+    credential: str = ""
+    request: str = ""
+    client: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in self.content.items():
+            if not (value.isascii() and value.isprintable() and len(value) <= LONGEST_ORIGIN):
+                raise MedwardError(f"origin.{name}: up to {LONGEST_ORIGIN} printable ASCII characters are recorded")
+
+    @property
+    def content(self) -> dict[str, str]:
+        """What is known, as a log keeps it."""
+        known = {"credential": self.credential, "request": self.request, "client": self.client}
+        return {name: value for name, value in known.items() if value}
+
+
+UNKNOWN_ORIGIN = QueryOrigin()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """One request: a batch from one principal.
 
@@ -93,7 +123,7 @@ class Query:
     who looks for burned-in text asks for them, and looks at `inputs` where there are none. `known` are identifiers of
     each row's patient, which leave in no text about it, whatever form they have; they need `[privacy] identifiers`.
     `retrieved` says that whoever runs the guard fetched the inputs from the site's own archive (`[source]`); what a
-    client sent is not.
+    client sent is not. `origin` is for the record.
     """
 
     principal: Principal
@@ -103,6 +133,7 @@ class Query:
     pictures: Sequence[Callable[[], Array]] = ()
     known: Sequence[KnownIdentifiers | None] = ()
     retrieved: bool = False
+    origin: QueryOrigin = UNKNOWN_ORIGIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

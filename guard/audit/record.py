@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from medward.guard.types import Verdict
+from medward.guard.types import UNKNOWN_ORIGIN, QueryOrigin, Verdict
 
 StreamEnd = Literal["finished", "stopped", "failed"]
 """How a report that leaves piece by piece ended: with its text, by who asked, or by the model."""
 REPORT_ENDED = "report ended"
 RESET = "reset"
+REJECTED = "rejected"
+"""The event of a request that was refused; `medward.integrations.serving` writes it."""
 
 
 class AuditSink(Protocol):
@@ -37,7 +39,11 @@ class AuditRecord:
     `principal` is the account's key, `inputs` are the digests of its rows, ``p_values (n,)`` those of the screens (None
     where these failed), `bets` what each account's monitors bet on, by account and part, `levels` how much of each row
     left, ``certified (n,)`` the radii that answers are certified at, in the policy's unit, where it has them certified.
-    `stream` names a report that is to leave piece by piece, whose end is another record (`report_ended`), "" for none.
+    What was answered is in `answered`, a keyed digest of each row's decision, and only where the policy keeps them in
+    `decisions`, in words as the client read them, and in `scores`, as released; each is None where it did not leave.
+    `model` and `bundle` (its digest) say by what, `study` is a keyed digest, `origin` how the query came in; a log of
+    an older release has none of these. `stream` names a report that is to leave piece by piece, whose end is another
+    record (`report_ended`), "" for none.
     `seq` and `time` are the log's, 0 and "" until it is written.
     """
 
@@ -51,6 +57,13 @@ class AuditRecord:
     verdicts: tuple[Verdict, ...]
     certified: Sequence[float] = ()
     stream: str = ""
+    answered: Sequence[str | None] = ()
+    decisions: Sequence[Any] = ()
+    scores: Sequence[Any] = ()
+    model: str = ""
+    bundle: str = ""
+    study: str = ""
+    origin: QueryOrigin = UNKNOWN_ORIGIN
     seq: int = 0
     time: str = ""
 
@@ -74,6 +87,13 @@ class AuditRecord:
             verdicts=tuple(map(Verdict.recorded, record["verdicts"])),
             certified=record.get("certified", ()),
             stream=str(record.get("stream", "")),
+            answered=record.get("answered", ()),
+            decisions=record.get("decisions", ()),
+            scores=record.get("scores", ()),
+            model=str(record.get("model", "")),
+            bundle=str(record.get("bundle", "")),
+            study=str(record.get("study", "")),
+            origin=QueryOrigin(**{name: str(record.get(name, "")) for name in ("credential", "request", "client")}),
             seq=record.get("seq", 0),
             time=record.get("time", ""),
         )
@@ -83,6 +103,8 @@ class AuditRecord:
         """The record as a log keeps it, without the chain's fields."""
         proven: dict[str, Any] = {"certified": list(self.certified)} if len(self.certified) else {}
         streamed = {"stream": self.stream} if self.stream else {}
+        said = {"answered": self.answered, "decisions": self.decisions, "scores": self.scores}
+        by = {"model": self.model, "bundle": self.bundle, "study": self.study}
         return {
             "query": self.query,
             "principal": self.principal,
@@ -94,6 +116,9 @@ class AuditRecord:
             "verdicts": [verdict.content for verdict in self.verdicts],
             **proven,
             **streamed,
+            **{name: list(value) for name, value in said.items() if len(value)},
+            **{name: value for name, value in by.items() if value},
+            **self.origin.content,
         }
 
     @property
@@ -135,9 +160,9 @@ def report_ended(
     return {"event": REPORT_ENDED, **said, **counts, "findings": None if findings is None else dict(findings)}
 
 
-def model_failure(principal: str, inputs: Sequence[str]) -> dict[str, Any]:
+def model_failure(principal: str, inputs: Sequence[str], origin: QueryOrigin = UNKNOWN_ORIGIN) -> dict[str, Any]:
     """The record of a query that the model could not answer."""
-    return {"event": "model failed", "principal": principal, "inputs": list(inputs)}
+    return {"event": "model failed", "principal": principal, "inputs": list(inputs), **origin.content}
 
 
 def account_reset(principal: str, reason: str = "", operator: str = "") -> dict[str, Any]:

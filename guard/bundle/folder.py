@@ -138,6 +138,7 @@ class Bundle:
             sites=self.sites,
             bounds=self.bounds,
             cautions=self.cautions,
+            bundle=self.digest,
             **settings,
         )
 

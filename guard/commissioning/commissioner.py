@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from medward.guard.accounts.stores import MemoryStore, Store
-from medward.guard.answering import release_settings, released_answer
+from medward.guard.answering import decision_digests, release_settings, released_answer
 from medward.guard.audit.record import AuditSink
 from medward.guard.commissioning.explain_batch import explain_batch
 from medward.guard.commissioning.notes import FEWEST_COMPARED
@@ -212,6 +212,10 @@ class Commissioner:
             "inputs": list(request.digests),
             "p_values": [None if np.isnan(p) else float(p) for p in judgement.p_values],
             "levels": [level.label for level in answer.levels],
+            "answered": decision_digests(answer, self.defenses.salt),
+            "model": self.model.spec.name,
+            **({"study": request.study_digest} if request.study_digest else {}),
+            **request.origin.content,
             "judged": [verdict.content for verdict in judgement.verdicts],
             "words": dict(said.words),
             "notes": list(said.notes),

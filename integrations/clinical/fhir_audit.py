@@ -1,7 +1,8 @@
 """Records of the audit log as FHIR R4 AuditEvents, in the shape of IHE's Basic Audit Log Patterns (BALP).
 
 One record is one event, by `audit_event` alone. Who asked, when, what left and where it stands in the chain are in it;
-no input, identifier of a patient or score is, for the log has none. References: HL7 FHIR R4, AuditEvent; IHE BALP 1.1.
+no input, identifier of a patient, decision or score is; a study is named by its keyed digest, as in the log.
+References: HL7 FHIR R4, AuditEvent; IHE BALP 1.1.
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from medward.integrations.clinical.fhir_terms import URI_SYSTEM, Resource, uid_reference
+from medward.guard.audit.record import REJECTED, RESET
+from medward.integrations.clinical.fhir_terms import URI_SYSTEM, Resource
 
 _HL7 = "http://terminology.hl7.org/CodeSystem"
 DCM = "http://dicom.nema.org/resources/ontology/DCM"
 BALP_TYPES = "https://profiles.ihe.net/ITI/BALP/CodeSystem/BasicAuditEntityType"
 SUCCESS, MINOR, SERIOUS = "0", "4", "8"
-"""Outcomes: it was answered, in part or whole it was withheld, it failed."""
+"""Outcomes: it was answered, in part or whole it was withheld or refused, it failed."""
 _FAILED = ("model failed",)
-_RESET = "reset"
 
 
 def audit_events(records: Iterable[Mapping[str, Any]], *, observer: str) -> Iterator[str]:
@@ -32,12 +33,14 @@ def audit_event(record: Mapping[str, Any], *, observer: str) -> Resource:
     """The AuditEvent of one `record` as the log holds it, chain and all."""
     event, levels = str(record.get("event", "")), [str(each) for each in record.get("levels", ())]
     withheld = levels.count("withheld")
-    outcome = SERIOUS if event in _FAILED else MINOR if withheld else SUCCESS
+    outcome = SERIOUS if event in _FAILED else MINOR if withheld or event == REJECTED else SUCCESS
     said = event if event in _FAILED else f"{withheld} of {len(levels)} rows withheld" if withheld else ""
+    if event == REJECTED:
+        said = " ".join(str(each) for each in (event, record.get("status"), record.get("reason")) if each)
     return {
         "resourceType": "AuditEvent",
         **_kind(event),
-        "action": "U" if event == _RESET else "E",
+        "action": "U" if event == RESET else "E",
         "recorded": record["time"],
         "outcome": outcome,
         **({"outcomeDesc": said} if said else {}),
@@ -49,7 +52,7 @@ def audit_event(record: Mapping[str, Any], *, observer: str) -> Resource:
 
 def _kind(event: str) -> Resource:
     """What happened: a query is an operation of REST; resetting an account changes its security attributes."""
-    if event == _RESET:
+    if event == RESET:
         return {
             "type": _coding(DCM, "110113", "Security Alert"),
             "subtype": [_coding(DCM, "110137", "User Security Attributes Changed")],
@@ -63,7 +66,11 @@ def _kind(event: str) -> Resource:
 
 def _client(record: Mapping[str, Any], event: str) -> Resource:
     """Who asked, or on whose behalf an operator acted, whom the log may name."""
-    name = record.get("operator", "operator") if event == _RESET else record.get("principal", "")
+    name = (
+        record.get("operator", "operator")
+        if event == RESET
+        else record.get("principal") or record.get("credential", "")
+    )
     who = {"identifier": {"value": str(name)}} if name else {"display": "medward"}
     agent: Resource = {
         "type": {"coding": [_coding(DCM, "110153", "Source Role ID")]},
@@ -92,7 +99,11 @@ def _entities(record: Mapping[str, Any], levels: list[str]) -> list[Resource]:
         "bundle": record.get("bundle"),
         "levels": " ".join(levels) or None,
         "acted": " ".join(each["source"] for each in record.get("verdicts", ()) if each["action"] != "allow") or None,
-        "account": record.get("principal") if record.get("event") == _RESET else None,
+        "account": record.get("principal") if record.get("event") == RESET else None,
+        "model": record.get("model"),
+        "credential": record.get("credential"),
+        "answered": " ".join(each or "-" for each in record.get("answered", ())) or None,
+        "left out": json.dumps(record["left_out"]) if record.get("left_out") else None,
     }
     query = str(record.get("query", ""))
     found: list[Resource] = [
@@ -106,7 +117,8 @@ def _entities(record: Mapping[str, Any], levels: list[str]) -> list[Resource]:
     if record.get("study"):
         found.append(
             {
-                "what": uid_reference("ImagingStudy", str(record["study"])),
+                "what": {"type": "ImagingStudy", "identifier": {"value": str(record["study"])}},
+                "description": "keyed digest of the StudyInstanceUID",
                 "type": _coding(f"{_HL7}/audit-entity-type", "2", "System Object"),
                 "role": _coding(f"{_HL7}/object-role", "4", "Domain Resource"),
             }

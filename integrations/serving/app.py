@@ -44,6 +44,7 @@ from medward.integrations.serving.key_use import KeyUse
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.rejections import RejectionRecords
 from medward.integrations.serving.service import Service
 
 if TYPE_CHECKING:  # imports cryptography, which only who takes tokens needs
@@ -87,7 +88,14 @@ def create_app(
         _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
     for note in guard.notes:
         _log.warning("note: %s", note)
-    known = None if keys is None else _authenticator(keys, service, identity, on_failed_authentication)
+    rejections = None if guard.audit is None else RejectionRecords(guard.audit, limits.rejections)
+
+    def failed(failure: FailedAuthentication) -> None:
+        if rejections is not None:
+            rejections.failed(failure)
+        on_failed_authentication(failure)
+
+    known = None if keys is None else _authenticator(keys, service, identity, failed)
     asking: Callable[..., Awaitable[Principal]] = anonymous if known is None else Caller(known, "predict")
     watching: Callable[..., Awaitable[Principal]] = anonymous if known is None else Caller(known, "metrics")
 
@@ -96,6 +104,8 @@ def create_app(
         yield
         if known is not None and known.use is not None:
             known.use.close()
+        if rejections is not None:
+            rejections.close()
         guard.store.close()
 
     app = FastAPI(
@@ -145,7 +155,7 @@ def create_app(
     problems.install_handlers(app)
     app.add_middleware(GZipMiddleware, compresslevel=1)  # of answers, for clients that accept it
     app.add_middleware(BodyMeter)
-    app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics)
+    app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics, rejections=rejections)
     if origins:
         app.add_middleware(CORSMiddleware, **cross_origin_settings(origins))
     return app

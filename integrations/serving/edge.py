@@ -20,6 +20,7 @@ from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.logs import log_request, request_logged
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.problems import problem_response
+from medward.integrations.serving.rejections import RejectionRecords
 
 _log = logging.getLogger("medward")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -37,11 +38,20 @@ class Edge:
     HEAD is answered as GET is, without the body, since some load balancers probe so.
     """
 
-    def __init__(self, app: ASGIApp, *, spec: ModelSpec, limits: Limits, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        spec: ModelSpec,
+        limits: Limits,
+        metrics: Metrics,
+        rejections: RejectionRecords | None = None,
+    ) -> None:
         self.app = app
         self.spec = spec
         self.limits = limits
         self.metrics = metrics
+        self.rejections = rejections
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -91,6 +101,8 @@ class Edge:
                 seconds = time.perf_counter() - started
                 self.metrics.request(plain, status, seconds)
                 log_request(plain, status, seconds)
+                if self.rejections is not None:
+                    self.rejections.rejected(Request(plain), status)
 
     def _refusal(self, request: Request) -> HTTPException | None:
         """Why the request is refused on its headers alone."""

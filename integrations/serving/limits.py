@@ -43,6 +43,7 @@ class Limits:
     header_seconds: float = option_field(
         10.0, "seconds that a connection may be open without a request", least=A_MOMENT
     )
+    rejections: int = option_field(20, "refused requests of each status that are put on record in a minute", least=0)
     stream_seconds: float = option_field(
         300.0, "seconds in which a streamed report is written and taken", least=A_MOMENT
     )

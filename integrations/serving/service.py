@@ -18,7 +18,7 @@ from medward.guard.intake.instance import DicomInstance
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
-from medward.guard.types import Answer, Array, Level, Principal, Query
+from medward.guard.types import LONGEST_ORIGIN, Answer, Array, Level, Principal, Query, QueryOrigin
 from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import Arrivals
 from medward.integrations.serving.limits import Limits
@@ -137,7 +137,7 @@ class Service:
 
         def job(work: Work[tuple[Answer, Received]]) -> tuple[Answer, Received]:
             received = read()
-            query = self._query(principal, received, study)
+            query = self._query(principal, received, study, request_origin(request))
             work.begin()
             answer = self.guard.answer(query)
             self.metrics.answer(answer)
@@ -158,7 +158,7 @@ class Service:
         """
 
         def job(work: Work[ReportStream]) -> ReportStream:
-            query = self._query(principal, read(), study)
+            query = self._query(principal, read(), study, request_origin(request))
             work.begin()
             return self.guard.stream(query)
 
@@ -204,7 +204,7 @@ class Service:
             if not work.outcome.done():  # cancelled: the server stops
                 self.pool.give_up(work)
 
-    def _query(self, principal: Principal, received: Received, study: str) -> Query:
+    def _query(self, principal: Principal, received: Received, study: str, origin: QueryOrigin) -> Query:
         rows = len(received.inputs)
         if rows > self.limits.rows:
             raise MedwardError(f"inputs: at most {self.limits.rows} rows per request, got {rows}")
@@ -215,6 +215,7 @@ class Service:
             pictures=received.pictures,
             known=received.known,
             retrieved=received.retrieved,
+            origin=origin,
         )
 
 
@@ -232,6 +233,16 @@ async def _left(request: Request) -> None:
 def _refuse_unavailable(answer: Answer) -> None:
     if answer.unavailable:
         raise UnavailableError(f"withheld: {', '.join(answer.unavailable)}")
+
+
+def request_origin(request: Request) -> QueryOrigin:
+    """How `request` came in, once it is known who asks; its id is the client's own text within `edge.REQUEST_ID`."""
+    identity = getattr(request.state, "identity", None)
+    return QueryOrigin(
+        credential="" if identity is None else identity.credential,
+        request=request.state.request_id,
+        client=request.client.host[:LONGEST_ORIGIN] if request.client else "",
+    )
 
 
 def model_name(spec: ModelSpec) -> Any:

@@ -11,13 +11,16 @@ from support.fhir import checked_event
 from support.models import LinearModel
 
 from medward.guard.audit.log import AuditLog, read_log
-from medward.guard.audit.record import model_failure
+from medward.guard.audit.record import account_reset, model_failure
 from medward.guard.policy import Policy
-from medward.guard.types import Query
+from medward.guard.types import Query, QueryOrigin
 from medward.integrations.cli import main
 from medward.integrations.clinical.fhir_audit import audit_event, audit_events
 
 ROWS = np.float32([[0.5, -1.0, 2.0], [90.0, -90.0, 90.0]])
+
+UID = "1.2.840.113619.2.55.3"
+MORE = ("study", "request", "client", "credential")
 
 
 @pytest.fixture
@@ -25,8 +28,9 @@ def log(make_guard, tmp_path):
     """A log of a query with a withheld row, a failed one and a reset."""
     audit = AuditLog(tmp_path / "audit.jsonl")
     policy = Policy(on_error="withhold", screen={"rate": 0.1, "action": "withhold"})
-    guard = make_guard(policy, audit=audit)
-    answer = guard.answer(Query(principal=("hospital", "key-1"), inputs=ROWS))
+    guard = make_guard(policy, audit=audit, bundle="b1")
+    origin = QueryOrigin(credential="key:ab", request="case.7", client="10.0.0.7")
+    answer = guard.answer(Query(principal=("hospital", "key-1"), inputs=ROWS, study=UID, origin=origin))
     guard.answer(Query(principal=("hospital", "key-1"), inputs=ROWS[:1], id="case 7"))
     audit.append(model_failure("hospital/key-1", ["ab"]))
     guard.reset(("hospital",))
@@ -69,17 +73,43 @@ def test_outcomes_tell_answered_withheld_and_failed_apart(log):
 
 
 def test_what_a_record_may_have_more_is_told_where_it_is_there(log):
+    """Names as the guard writes them: a field that it renamed would be missing in the event."""
     path, _ = log
     record = next(iter(read_log(path)))
-    bare = audit_event(record, observer="g")
+    bare = audit_event({name: record[name] for name in record if name not in MORE}, observer="g")
     assert len(bare["entity"]) == 1
     assert "network" not in bare["agent"][0]
-    more = {"study": "1.2.3", "request": "r-1", "client": "10.0.0.7", "bundle": "b1"}
-    full = checked_event(audit_event({**record, **more}, observer="g"))
-    assert full["entity"][1]["what"]["identifier"]["value"] == "urn:oid:1.2.3"
+    full = checked_event(audit_event(record, observer="g"))
+    assert full["entity"][1]["what"]["identifier"]["value"] == record["study"]
+    assert full["entity"][1]["description"] == "keyed digest of the StudyInstanceUID"
+    assert UID not in json.dumps(full)
     assert full["entity"][2]["type"]["code"] == "XrequestId"
+    assert full["entity"][2]["what"]["identifier"]["value"] == "case.7"
     assert full["agent"][0]["network"]["address"] == "10.0.0.7"
     assert details(full)["bundle"] == "b1"
+    assert details(full)["credential"] == "key:ab"
+    assert details(full)["answered"] == f"{record['answered'][0]} -"
+
+
+def test_a_refused_request_is_an_event_of_whoever_sent_it():
+    record = {
+        "event": "rejected",
+        "status": 401,
+        "reason": "unknown",
+        "client": "10.0.0.7",
+        "time": "2026-01-01T00:00:00Z",
+    }
+    event = checked_event(audit_event({**record, "request": "r"}, observer="g"))
+    assert (event["outcome"], event["outcomeDesc"]) == ("4", "rejected 401 unknown")
+    assert event["agent"][0]["network"]["address"] == "10.0.0.7"
+    known = audit_event({**record, "credential": "key:ab"}, observer="g")
+    assert known["agent"][0]["who"]["identifier"]["value"] == "key:ab"
+
+
+def test_who_reset_an_account_is_the_agent():
+    record = {**account_reset("hospital", "looked into", "Dr Ada"), "time": "2026-01-01T00:00:00Z"}
+    event = checked_event(audit_event(record, observer="g"))
+    assert event["agent"][0]["who"]["identifier"]["value"] == "Dr Ada"
 
 
 def test_the_checks_refuse_what_is_no_event(log):

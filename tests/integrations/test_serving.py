@@ -104,7 +104,7 @@ def test_keys_decide_who_asks(client, tmp_path):
         assert response.headers["www-authenticate"] == "Bearer"
     keys.revoke(keys.list()[0].id)
     assert_problem(made.post("/v1/predict", json={"inputs": ROWS}, headers={"X-API-Key": token}), 401)
-    assert len(audit) == 2
+    assert sum("verdicts" in record for record in audit) == 2
 
 
 def test_the_schema_needs_a_key_too(client, tmp_path):

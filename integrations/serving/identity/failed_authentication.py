@@ -61,6 +61,7 @@ class FailureCounter:
             wait = f"too many requests of this address do not say who asks; ask again in {math.ceil(after)} s"
             return refusal(self.metrics.refused, 429, "failures", wait, after)
         _log.warning("request %s: not authenticated (%s %s)", request.state.request_id, reason, credential or "-")
+        request.state.authentication_failed = True
         self.told(FailedAuthentication(reason, said, address, request.state.request_id, credential))
         return HTTPException(status, said, {"WWW-Authenticate": challenge})
 
