@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ from medward.guard.answering import (
     released_words,
     starved_reports,
 )
-from medward.guard.audit.record import AuditRecord, AuditSink, model_failure
+from medward.guard.audit.record import AuditRecord, AuditSink, model_failure, submit_record
 from medward.guard.certify.certifier import KeptBounds
 from medward.guard.commissioning.commissioner import Commissioner
 from medward.guard.commissioning.period import Commissioning
@@ -47,6 +47,7 @@ from medward.guard.intake.burned_in_check import unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
 from medward.guard.models.base import Model, is_report_model, unwritten_outputs
 from medward.guard.parts import GuardParts, check_profiles
+from medward.guard.pending_answer import PendingAnswer, already_recorded, wait_recorded
 from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
@@ -139,10 +140,14 @@ class Guard:
         A defense that fails is handled as the policy's ``on_error`` says; `UnavailableError` is raised only when
         the audit log is away and the policy withholds on errors.
         """
+        return self.submit(query).result()
+
+    def submit(self, query: Query) -> PendingAnswer:
+        """Answer one query but for the wait for its record, in which this thread can answer another; see `answer`."""
         request = self._admit(query)
         outputs = self._forward(request)
         if self._commissioner is not None and (tested := self._commissioner.answer(request, outputs)) is not None:
-            return tested
+            return PendingAnswer(tested, already_recorded(), self._withholds)
         judgement = self._defenses.judge(request, outputs)
         try:
             levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
@@ -153,10 +158,10 @@ class Guard:
             )
             if self._parts.certifier is not None and judgement.certified is not None:
                 answer = replace(answer, certified=self._parts.certifier.released(judgement.certified, levels))
-            self._record(request, judgement, answer)
+            recorded = self._submit(self._recorded(request, judgement, answer))
         finally:  # an alarm stands, whatever becomes of the answer
             tell_alarms(judgement.alarms, self.on_alarm)
-        return answer
+        return PendingAnswer(answer, recorded, self._withholds)
 
     def stream(self, query: Query) -> ReportStream:
         """Answer one row with a report that leaves piece by piece, as it is written.
@@ -191,7 +196,7 @@ class Guard:
             )
             answer = replace(answer, levels=levels)
             stream = "" if levels == (Level.WITHHELD,) else uuid.uuid4().hex
-            self._record(request, judgement, answer, stream)
+            self._append(self._recorded(request, judgement, answer, stream))
         finally:
             tell_alarms(judgement.alarms, self.on_alarm)
         return ReportStream(
@@ -371,9 +376,9 @@ class Guard:
     def _settings(self) -> ReleaseSettings:
         return release_settings(self.policy, self.profile.codebook, self.profile.pools)
 
-    def _record(self, request: Request, judgement: Judgement, answer: Answer, stream: str = "") -> None:
+    def _recorded(self, request: Request, judgement: Judgement, answer: Answer, stream: str = "") -> Mapping[str, Any]:
         kept = self.policy.audit.answers
-        record = AuditRecord(
+        return AuditRecord(
             query=answer.id,
             principal=request.account,
             policy=self._parts.policy,
@@ -391,17 +396,17 @@ class Guard:
             bundle=self.bundle,
             study=request.study_digest,
             origin=request.origin,
-        )
-        self._append(record.content)
+        ).content
+
+    @property
+    def _withholds(self) -> bool:
+        return self.policy.on_error == "withhold"
+
+    def _submit(self, record: Mapping[str, Any]) -> Future[None]:
+        return already_recorded() if self.audit is None else submit_record(self.audit, record)
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        try:
-            if self.audit is not None:
-                self.audit.append(record)
-        except UnavailableError:
-            if self.policy.on_error == "withhold":
-                raise
-            _log.exception("the audit log is away; on_error = flag, so the answer leaves unrecorded")
+        wait_recorded(self._submit(record), withhold=self._withholds)
 
 
 def _finite(outputs: Outputs) -> Outputs:

@@ -17,52 +17,102 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
-import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from os import PathLike
 from typing import Any
 
+from medward.guard.audit.chain import (
+    CHAIN,
+    GENESIS,
+    EncodedRecord,
+    check_torn,
+    encode_record,
+    parsed_record,
+    sealed_line,
+)
+from medward.guard.audit.group_commit import GroupCommit
 from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 
 StrPath = str | PathLike[str]
 
-GENESIS = "0" * 64
 ROOM = 4096  # bytes that must fit for the log to be writable
 NO_SCRATCH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)  # no file can be made beside the log, on its disk
-CHAIN = ("seq", "time", "prev", "hash")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The end of a log as its last writer here left it: which file, how long, its last line and what that says."""
+
+    device: int
+    inode: int
+    size: int
+    line: bytes
+    seq: int
+    hash: str
+
+    def is_end_of(self, file: int) -> bool:
+        """Whether nobody wrote to `file` since, replaced it or changed its last line."""
+        now = os.fstat(file)
+        if (now.st_dev, now.st_ino, now.st_size) != (self.device, self.inode, self.size):
+            return False
+        return os.pread(file, len(self.line), self.size - len(self.line)) == self.line
 
 
 class AuditLog:
     """Appends records to one file; safe for many threads and for several processes on one host.
 
     `append` returns once the whole line is with the operating system, so a kill -9 loses no acknowledged
-    record; with `fsync` it is on the disk, so a power cut does not either. What a writer killed half way left
-    behind (an unfinished last line, never acknowledged) is moved to ``<path>.torn`` by whoever writes next,
-    and the chain goes on. Opening raises `IntegrityError` when the last record is damaged.
+    record; with `fsync` it is on the disk, so a power cut does not either. Records that wait at the same time are
+    written and synchronised together (group commit); where that fails all of them fail and none stays. What a writer
+    killed half way left behind (an unfinished last line, never acknowledged) is moved to ``<path>.torn`` by whoever
+    writes next, and the chain goes on. Opening raises `IntegrityError` when the last record is damaged.
     """
 
     def __init__(self, path: StrPath, *, fsync: bool = False) -> None:
         self.path = os.fspath(path)
         self.fsync = fsync
+        self._end: _Tail | None = None
+        self._group = GroupCommit(self._commit, name="medward-audit")
         with self._locked() as file:
             self._mend(file)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add `record`. Raises `UnavailableError` on a full disk, a refused permission or a damaged end."""
+        self.submit(record).result()
+
+    def submit(self, record: Mapping[str, Any]) -> Future[None]:
+        """Have `record` added; the future is done once it is, or has the `UnavailableError`.
+
+        It cannot be cancelled. What `record` holds now is what is written. Raises `MedwardError` for what is no record.
+        """
         if taken := [name for name in CHAIN if name in record]:
             raise MedwardError(f"audit record: the field {taken[0]!r} belongs to the chain; rename it")
+        return self._group.submit(encode_record(record))
+
+    def _commit(self, records: Sequence[EncodedRecord]) -> None:
+        """Add `records` in one write and one fsync, all or none."""
+        end, self._end = self._end, None
         with self._locked() as file:
-            try:
-                seq, prev = self._mend(file)
-            except IntegrityError as error:  # the log's fault, not that of whoever sent the query
-                raise UnavailableError(str(error)) from error
-            self._write(file, _sealed(record, seq + 1, prev))
+            if end is not None and end.is_end_of(file):
+                seq, prev = end.seq, end.hash
+            else:
+                try:
+                    seq, prev = self._mend(file)
+                except IntegrityError as error:  # the log's fault, not that of whoever sent the query
+                    raise UnavailableError(str(error)) from error
+            lines = list[bytes]()
+            for record in records:
+                seq += 1
+                line, prev = sealed_line(record, seq, prev)
+                lines.append(line)
+            self._write(file, b"".join(lines))
+            now = os.fstat(file)
+            self._end = _Tail(now.st_dev, now.st_ino, now.st_size, lines[-1], seq, prev)
 
     def check_writable(self) -> None:
         """Raise `UnavailableError` unless a record could be added now; the log stays as it is.
@@ -113,23 +163,27 @@ class AuditLog:
         """Move a torn last line aside; return `seq` and `hash` of the last record."""
         line, torn = _tail(file)
         if torn:
-            _check_torn(torn, f"{self.path}: the last line")
+            check_torn(torn, f"{self.path}: the last line")
             if torn.strip():  # blanks are what an older release left that was killed while it checked
                 with open(f"{self.path}.torn", "ab") as aside:
                     aside.write(torn + b"\n")
             os.ftruncate(file, os.fstat(file).st_size - len(torn))
         if line is None:
             return 0, GENESIS
-        record = _parsed(line, f"{self.path}: the last record")
+        record = parsed_record(line, f"{self.path}: the last record")
         return record["seq"], record["hash"]
 
-    def _write(self, file: int, line: bytes) -> None:
+    def _write(self, file: int, lines: bytes) -> None:
+        """Add `lines`, or raise `OSError` and leave the file as it was."""
         size = os.fstat(file).st_size
-        if os.write(file, line) < len(line):
-            os.ftruncate(file, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self.fsync:
-            os.fsync(file)
+        try:
+            if os.write(file, lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self.fsync:
+                os.fsync(file)
+        except OSError:
+            os.ftruncate(file, size)  # nobody was told that they are on record
+            raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +234,10 @@ def _walk(path: StrPath) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
     for number, line in enumerate(_lines(path), 1):
         where = f"{path}: record {number} (line {number})"
         if not line.endswith(b"\n"):
-            _check_torn(line, where)
+            check_torn(line, where)
             yield None, line
             return
-        record = _parsed(line[:-1], where)
+        record = parsed_record(line[:-1], where)
         if record["seq"] != number:
             raise IntegrityError(f"{where}: broken sequence: it says it is record {record['seq']}")
         if record["prev"] != prev:
@@ -217,50 +271,3 @@ def _tail(file: int, block: int = 1 << 13) -> tuple[bytes | None, bytes]:
         if start == 0 or b"\n" in whole:
             return (whole.rpartition(b"\n")[2] if newline else None), torn
         block *= 4
-
-
-def _canonical(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def _hash(record: Mapping[str, Any]) -> str:
-    content = {key: value for key, value in record.items() if key != "hash"}
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
-def _sealed(record: Mapping[str, Any], seq: int, prev: str) -> bytes:
-    time = datetime.now(UTC).isoformat(timespec="microseconds")
-    body = {**record, "seq": seq, "time": time, "prev": prev}
-    try:
-        return _canonical({**body, "hash": _hash(body)}) + b"\n"
-    except (TypeError, ValueError) as error:
-        raise MedwardError(f"audit record: must be finite JSON with text keys: {error}") from None
-
-
-def _parsed(line: bytes, where: str) -> dict[str, Any]:
-    """The record on a line, its own form and hash checked."""
-    try:
-        record = json.loads(line.decode("ascii"))
-    except (ValueError, RecursionError):
-        raise IntegrityError(f"{where}: not JSON") from None
-    if not isinstance(record, dict) or any(name not in record for name in CHAIN):
-        raise IntegrityError(f"{where}: not an audit record, which has {', '.join(CHAIN)}")
-    try:
-        same = _canonical(record) == line
-    except ValueError:  # NaN and infinities parse, but are never written
-        same = False
-    if not same:
-        raise IntegrityError(f"{where}: not in canonical form; its bytes were changed")
-    if _hash(record) != record["hash"]:
-        raise IntegrityError(f"{where}: broken hash: its content was changed")
-    return record
-
-
-def _check_torn(line: bytes, where: str) -> None:
-    """An unfinished line is the start of a record. A whole record with something after it is damage."""
-    try:
-        _, end = json.JSONDecoder().raw_decode(line.decode("latin-1"))
-    except (ValueError, RecursionError):
-        return
-    if end < len(line):
-        raise IntegrityError(f"{where}: a whole record that does not end in a newline")

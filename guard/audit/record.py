@@ -7,9 +7,11 @@ are `guard.audit.log`'s; of these a record that was read knows its number and ti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from medward.guard.errors import UnavailableError
 from medward.guard.types import UNKNOWN_ORIGIN, QueryOrigin, Verdict
 
 StreamEnd = Literal["finished", "stopped", "failed"]
@@ -30,6 +32,29 @@ class AuditSink(Protocol):
     def check_writable(self) -> None:
         """Raise `UnavailableError` unless a record could be added now."""
         ...
+
+
+@runtime_checkable
+class QueuedSink(AuditSink, Protocol):
+    """A sink that takes records without making their writers wait, as `guard.audit.log.AuditLog` does."""
+
+    def submit(self, record: Mapping[str, Any]) -> Future[None]:
+        """Have `record` added; done once it survives a kill, or has the `UnavailableError`; it cannot be cancelled."""
+        ...
+
+
+def submit_record(audit: AuditSink, record: Mapping[str, Any]) -> Future[None]:
+    """Have `record` added to `audit`; a sink that takes none without waiting is waited for here."""
+    if isinstance(audit, QueuedSink):
+        return audit.submit(record)
+    done: Future[None] = Future()
+    try:
+        audit.append(record)
+    except UnavailableError as error:
+        done.set_exception(error)
+    else:
+        done.set_result(None)
+    return done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

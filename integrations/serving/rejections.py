@@ -14,7 +14,6 @@ from typing import Any
 from starlette.requests import Request
 
 from medward.guard.audit.record import REJECTED, AuditSink
-from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.types import QueryOrigin
 from medward.integrations.serving.identity.failed_authentication import FailedAuthentication
 from medward.integrations.serving.logs import QUIET_ROUTES
@@ -103,8 +102,8 @@ class RejectionRecords:
         said = {"left_out": {str(each): count for each, count in sorted(left_out.items())}} if left_out else {}
         try:
             self.audit.append({**record, **said})
-        except (MedwardError, UnavailableError) as error:
-            _log.error("a rejected request is not on record: %s", error)
+        except Exception:  # of whatever sink; the next is tried all the same
+            _log.exception("a rejected request is not on record")
             with self._lock:
                 self._left_out += left_out
                 if status:

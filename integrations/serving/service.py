@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from medward.guard.errors import MedwardError, UnavailableError
 from medward.guard.intake.instance import DicomInstance
+from medward.guard.pending_answer import PendingAnswer
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
@@ -135,17 +136,17 @@ class Service:
         `UnavailableError`: the client is to ask again, not to take it for a verdict. It stays on record as it is.
         """
 
-        def job(work: Work[tuple[Answer, Received]]) -> tuple[Answer, Received]:
+        def job(work: Work[tuple[PendingAnswer, Received]]) -> tuple[PendingAnswer, Received]:
             received = read()
             query = self._query(principal, received, study, request_origin(request))
             work.begin()
-            answer = self.guard.answer(query)
-            self.metrics.answer(answer)
-            return answer, received
+            return self.guard.submit(query), received
 
         account = "/".join(principal)
         with self.pool.place(account):
-            answer, received = await self._wanted(request, self.pool.submit(account, job))
+            pending, received = await self._wanted(request, self.pool.submit(account, job))
+            answer = await self._recorded(pending)
+        self.metrics.answer(answer)
         _refuse_unavailable(answer)
         return answer, received
 
@@ -168,6 +169,16 @@ class Service:
             self.metrics.answer(stream.answer)
             _refuse_unavailable(stream.answer)
         return stream
+
+    async def _recorded(self, pending: PendingAnswer) -> Answer:
+        """The answer once its record is on the disk, for which no thread waits; 503 after the deadline."""
+        recorded = asyncio.wrap_future(pending.recorded)
+        await _first_of(recorded, within=self.limits.deadline)  # which cancels nothing
+        if not recorded.done():
+            said = f"the answer was not on record within {self.limits.deadline:g} s; what was asked is charged"
+            raise refusal(self.metrics.refused, 503, "deadline", said, 5)
+        recorded.exception()
+        return pending.result()
 
     async def _keep_rate(self, account: str) -> None:
         """Count the request and refuse it if `account` asks too often; ``on_error`` decides where that is not known."""

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from support.host import files_no_larger_than, killed, start
 from support.logs import content, write
 
-from medward.guard.audit.log import CHAIN, GENESIS, ROOM, AuditLog, Verification, read_log, verify_log
+from medward.guard.audit.chain import CHAIN, GENESIS
+from medward.guard.audit.log import ROOM, AuditLog, Verification, read_log, verify_log
 from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 
 WORKER = """
@@ -343,7 +344,7 @@ def test_a_clock_that_went_back_is_counted_and_breaks_no_chain(tmp_path, monkeyp
         def now(cls, tz=None):
             return datetime(2026, 1, 1, tzinfo=tz) + timedelta(days=next(days))
 
-    monkeypatch.setattr("medward.guard.audit.log.datetime", Jumping)
+    monkeypatch.setattr("medward.guard.audit.chain.datetime", Jumping)
     for i in range(6):
         log.append({"i": i})
     found = verify_log(tmp_path / "audit.jsonl")

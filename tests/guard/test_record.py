@@ -9,7 +9,8 @@ import pytest
 from support.arrows import ROOT
 from support.models import LinearModel
 
-from medward.guard.audit.log import CHAIN, read_log
+from medward.guard.audit.chain import CHAIN
+from medward.guard.audit.log import read_log
 from medward.guard.audit.record import AuditRecord, account_reset, is_query_record, model_failure
 from medward.guard.errors import MedwardError
 from medward.guard.request import Request

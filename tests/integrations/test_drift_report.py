@@ -13,8 +13,8 @@ import typer
 from support.logs import content, write
 from support.models import LinearModel, benign_rows
 
+from medward.guard.audit.chain import GENESIS
 from medward.guard.audit.excess import drift_reports
-from medward.guard.audit.log import GENESIS
 from medward.guard.data.split import Split
 from medward.guard.errors import IntegrityError, MedwardError
 from medward.guard.pipeline import Guard

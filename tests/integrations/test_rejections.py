@@ -23,11 +23,11 @@ NOBODY = "mw_" + "0" * 8 + "_" + "0" * 64
 class Records(list):
     """A sink that fails while `away`."""
 
-    away = False
+    away = None
 
     def append(self, record):
-        if self.away:
-            raise UnavailableError("the disk is full")
+        if self.away is not None:
+            raise self.away
         super().append(record)
 
 
@@ -170,15 +170,16 @@ def test_nobody_waits_for_a_slow_disk():
     assert len(sink) == 5
 
 
-def test_records_that_could_not_be_written_are_counted_in_the_next():
+@pytest.mark.parametrize("error", [UnavailableError("the disk is full"), RuntimeError("a bug")])
+def test_records_that_could_not_be_written_are_counted_in_the_next(error):
     sink = Records()
-    sink.away = True
+    sink.away = error
     records = RejectionRecords(sink, 5)
     for _ in range(3):
         records.failed(FailedAuthentication("unknown", "", "192.0.2.1", "r", ""))
     records.close()
     assert not sink
-    sink.away = False
+    sink.away = None
     records.rejected(request(), 429)
     records.close()
     assert sink[0]["left_out"] == {"401": 3}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from medward.guard.audit.log import CHAIN, AuditLog
+from medward.guard.audit.chain import CHAIN
+from medward.guard.audit.log import AuditLog
 
 
 def write(path, records):
