@@ -21,6 +21,8 @@ _log = logging.getLogger("medward")
 ACCOUNTS_FILE = "accounts.db"
 SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
 SALT_BYTES = 32
+SEGMENT_BYTES = 256 * 2**20
+"""Bytes at which the audit log's file is closed as a segment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ def open_state(folder: Path | str, *, store: Store | None = None) -> GuardState:
             os.close(os.open(folder / ACCOUNTS_FILE, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise MedwardError(f"{folder}: cannot hold the guard's state: {error.strerror}") from None
-    audit = AuditLog(folder / "audit.jsonl", fsync=True)
+    audit = AuditLog(folder / "audit.jsonl", fsync=True, segment_bytes=SEGMENT_BYTES)
     if store is None:
         return GuardState(store=SQLiteStore(folder / ACCOUNTS_FILE), audit=audit, salt=salt)
     return GuardState(store=store, audit=audit, salt=shared_salt(store, salt))

@@ -9,10 +9,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from os import PathLike
 from typing import Any
 
 from medward.guard.errors import IntegrityError, MedwardError
 
+StrPath = str | PathLike[str]
 EncodedRecord = Mapping[str, bytes]
 """The members of a record by name, each as a canonical line has it."""
 GENESIS = "0" * 64

@@ -1,6 +1,6 @@
 """An append-only log of what the guard did: JSON Lines, each record chained to the one before by SHA-256.
 
-A line is the canonical JSON of the record and four fields: `seq` (1, 2, ...; also its line number), `time`
+A line is the canonical JSON of the record and four fields: `seq` (1, 2, ..., through all segments), `time`
 (UTC), `prev` (the hash of the record before) and `hash` (SHA-256 of the canonical JSON of everything else,
 `prev` included). Canonical means sorted keys, no spaces, ASCII, shortest numbers, one newline. Any other
 spelling is refused, so no byte of a whole line can change unnoticed.
@@ -17,28 +17,44 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os import PathLike
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from medward.guard.audit.chain import (
     CHAIN,
     GENESIS,
     EncodedRecord,
+    StrPath,
     check_torn,
     encode_record,
     parsed_record,
     sealed_line,
 )
 from medward.guard.audit.group_commit import GroupCommit
+from medward.guard.audit.segments import (
+    begin_segment,
+    closed_before,
+    closed_segments,
+    first_record,
+    pruned_record,
+    segment_path,
+    sync_folder,
+    unlock_closed,
+)
+from medward.guard.audit.verification import Verification, last_record, read_log, tail_of, verify_log
 from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
 
-StrPath = str | PathLike[str]
+__all__ = ["AuditLog", "Verification", "read_log", "verify_log"]
+_log = logging.getLogger("medward")
 
 ROOM = 4096  # bytes that must fit for the log to be writable
 NO_SCRATCH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)  # no file can be made beside the log, on its disk
@@ -71,12 +87,18 @@ class AuditLog:
     written and synchronised together (group commit); where that fails all of them fail and none stays. What a writer
     killed half way left behind (an unfinished last line, never acknowledged) is moved to ``<path>.torn`` by whoever
     writes next, and the chain goes on. Opening raises `IntegrityError` when the last record is damaged.
+
+    A file of `segment_bytes` or more, or whose first record is `segment_seconds` old, is closed before the next record
+    (`guard.audit.segments`); 0 is never. Where that cannot be done the log goes on in one file.
     """
 
-    def __init__(self, path: StrPath, *, fsync: bool = False) -> None:
+    def __init__(
+        self, path: StrPath, *, fsync: bool = False, segment_bytes: int = 0, segment_seconds: float = 0.0
+    ) -> None:
         self.path = os.fspath(path)
-        self.fsync = fsync
+        self.fsync, self.segment_bytes, self.segment_seconds = fsync, segment_bytes, segment_seconds
         self._end: _Tail | None = None
+        self._retry_size, self._begun = 0, (-1, 0.0)
         self._group = GroupCommit(self._commit, name="medward-audit")
         with self._locked() as file:
             self._mend(file)
@@ -105,14 +127,82 @@ class AuditLog:
                     seq, prev = self._mend(file)
                 except IntegrityError as error:  # the log's fault, not that of whoever sent the query
                     raise UnavailableError(str(error)) from error
-            lines = list[bytes]()
-            for record in records:
-                seq += 1
-                line, prev = sealed_line(record, seq, prev)
-                lines.append(line)
-            self._write(file, b"".join(lines))
-            now = os.fstat(file)
-            self._end = _Tail(now.st_dev, now.st_ino, now.st_size, lines[-1], seq, prev)
+            with self._with_room(file, seq, prev) as (written, seq, prev):
+                lines = list[bytes]()
+                for record in records:
+                    seq += 1
+                    line, prev = sealed_line(record, seq, prev)
+                    lines.append(line)
+                self._write(written, b"".join(lines))
+                now = os.fstat(written)
+                self._end = _Tail(now.st_dev, now.st_ino, now.st_size, lines[-1], seq, prev)
+
+    def rotate(self) -> Path | None:
+        """Close the file as a segment, whatever its size; gives its name, None for a log without records."""
+        with self._locked() as file:
+            seq, prev = self._mend(file)
+            first = first_record(file, self.path)
+            if first is None:
+                return None
+            unlock_closed(begin_segment(Path(self.path), file, seq, prev)[0])
+            return segment_path(Path(self.path), closed_before(first) + 1)
+
+    def prune(self, before: datetime) -> list[Path]:
+        """Delete the closed segments that end before `before`, and record that first; gives their names.
+
+        The log stays provable: the record names each with the hash of its last record, from which the chain goes on.
+        Raises `IntegrityError` for a segment whose end is damaged: then none is deleted.
+        """
+        with self._locked() as file:
+            seq, prev = self._mend(file)
+            old = list[tuple[Path, int, str]]()
+            for _, path in closed_segments(Path(self.path)):
+                last = last_record(path)
+                if datetime.fromisoformat(str(last["time"])) >= before:
+                    break
+                old.append((path, int(last["seq"]), str(last["hash"])))
+            if not old:
+                return []
+            said = pruned_record([(path.name, number, digest) for path, number, digest in old])
+            self._write(file, sealed_line(encode_record(said), seq + 1, prev)[0])
+            os.fsync(file)
+            for path, _, _ in old:
+                path.unlink()
+            sync_folder(Path(self.path).parent)
+            return [path for path, _, _ in old]
+
+    @contextmanager
+    def _with_room(self, file: int, seq: int, prev: str) -> Iterator[tuple[int, int, str]]:
+        """The file to write to, the next segment's where `file` is due to be closed, and where its chain is."""
+        new = None
+        if self._is_due(file):
+            try:
+                new, seq, prev = begin_segment(Path(self.path), file, seq, prev)
+                self._retry_size = 0
+            except (OSError, IntegrityError) as error:
+                if not os.path.samestat(os.fstat(file), os.stat(self.path)):
+                    raise
+                _log.error("%s: cannot begin another segment, and goes on in this one: %s", self.path, error)
+                self._retry_size = os.fstat(file).st_size + self.segment_bytes
+        try:
+            yield (file if new is None else new), seq, prev
+        finally:
+            if new is not None:
+                unlock_closed(new)
+
+    def _is_due(self, file: int) -> bool:
+        now = os.fstat(file)
+        if not now.st_size or now.st_size < self._retry_size:
+            return False
+        if self.segment_bytes and now.st_size >= self.segment_bytes:
+            return True
+        if not self.segment_seconds:
+            return False
+        if self._begun[0] != now.st_ino:
+            first = first_record(file, self.path)
+            begun = float("inf") if first is None else datetime.fromisoformat(str(first["time"])).timestamp()
+            self._begun = (now.st_ino, begun)
+        return time.time() - self._begun[1] >= self.segment_seconds
 
     def check_writable(self) -> None:
         """Raise `UnavailableError` unless a record could be added now; the log stays as it is.
@@ -147,21 +237,32 @@ class AuditLog:
     def _locked(self) -> Iterator[int]:
         """The file, held by this thread alone; opened anew each time, so forks and rotation do no harm."""
         try:
-            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            file = self._open_locked()
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                try:
-                    yield file
-                finally:
-                    fcntl.flock(file, fcntl.LOCK_UN)  # close alone would not, had another thread just forked
+                yield file
             finally:
-                os.close(file)
+                unlock_closed(file)
         except OSError as error:
             raise self._away(error) from error
 
+    def _open_locked(self) -> int:
+        """The file that has the log's name once its lock is held: another may have closed the segment meanwhile."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(file), os.stat(self.path)):
+                    return file
+            except FileNotFoundError:  # it was deleted: make it anew
+                pass
+            except BaseException:
+                os.close(file)
+                raise
+            unlock_closed(file)
+
     def _mend(self, file: int) -> tuple[int, str]:
         """Move a torn last line aside; return `seq` and `hash` of the last record."""
-        line, torn = _tail(file)
+        line, torn = tail_of(file)
         if torn:
             check_torn(torn, f"{self.path}: the last line")
             if torn.strip():  # blanks are what an older release left that was killed while it checked
@@ -169,6 +270,8 @@ class AuditLog:
                     aside.write(torn + b"\n")
             os.ftruncate(file, os.fstat(file).st_size - len(torn))
         if line is None:
+            if closed_segments(Path(self.path)):
+                raise IntegrityError(f"{self.path}: holds no record, though closed segments are beside it; was it cut?")
             return 0, GENESIS
         record = parsed_record(line, f"{self.path}: the last record")
         return record["seq"], record["hash"]
@@ -184,90 +287,3 @@ class AuditLog:
         except OSError:
             os.ftruncate(file, size)  # nobody was told that they are on record
             raise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
-    """A log that holds: its number of records, the last one's hash, the bytes of an unfinished last line.
-
-    `back` counts the records dated before the one before them: the clock went back. Their order is that of `seq`.
-    """
-
-    records: int
-    head: str
-    torn: int
-    back: int = 0
-
-
-def verify_log(path: StrPath, *, head: str | None = None) -> Verification:
-    """Check every byte of a log, line by line, or raise `IntegrityError` naming the first broken record.
-
-    `head` is the hash of a record, noted earlier and kept where the log's writers cannot reach; the log must
-    still contain it. Without it, a log that was rewritten as a whole, or cut short at the end of a line,
-    verifies. A last line without its newline is reported as `torn`, not as an error: it was never
-    acknowledged, or the file lost its end, which again only `head` tells.
-    """
-    last, records, torn, seen = GENESIS, 0, 0, head in (None, GENESIS)
-    time, back = "", 0
-    for record, unfinished in _walk(path):
-        torn = len(unfinished)
-        if record is not None:
-            records, last = record["seq"], record["hash"]
-            seen = seen or last == head
-            back += str(record["time"]) < time
-            time = str(record["time"])
-    if not seen:
-        raise IntegrityError(
-            f"{path}: none of {records} records has the hash {head}: the log was cut short or rewritten since"
-        )
-    return Verification(records=records, head=last, torn=torn, back=back)
-
-
-def read_log(path: StrPath) -> Iterator[dict[str, Any]]:
-    """Yield the records in order, each checked against the chain first, without an unfinished last line."""
-    return (record for record, _ in _walk(path) if record is not None)
-
-
-def _walk(path: StrPath) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
-    """Each checked record with b"", and at the end, where there is one, None with the unfinished line."""
-    prev = GENESIS
-    for number, line in enumerate(_lines(path), 1):
-        where = f"{path}: record {number} (line {number})"
-        if not line.endswith(b"\n"):
-            check_torn(line, where)
-            yield None, line
-            return
-        record = parsed_record(line[:-1], where)
-        if record["seq"] != number:
-            raise IntegrityError(f"{where}: broken sequence: it says it is record {record['seq']}")
-        if record["prev"] != prev:
-            raise IntegrityError(f"{where}: broken link: its prev is not the hash of the record before")
-        prev = record["hash"]
-        yield record, b""
-
-
-def _lines(path: StrPath) -> Iterator[bytes]:
-    """The lines the file has now. The lock is held only to learn the size between two writes."""
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            left = os.fstat(file.fileno()).st_size
-            fcntl.flock(file, fcntl.LOCK_UN)
-            while line := file.readline(left):
-                left -= len(line)
-                yield line
-    except FileNotFoundError:
-        raise MedwardError(f"{path}: there is no such audit log") from None
-    except OSError as error:
-        raise UnavailableError(f"{path}: cannot read the audit log: {error.strerror}") from error
-
-
-def _tail(file: int, block: int = 1 << 13) -> tuple[bytes | None, bytes]:
-    """The last whole line (None when there is none) and what follows it, read from the end."""
-    end = os.fstat(file).st_size
-    while True:
-        start = max(0, end - block)
-        whole, newline, torn = os.pread(file, end - start, start).rpartition(b"\n")
-        if start == 0 or b"\n" in whole:
-            return (whole.rpartition(b"\n")[2] if newline else None), torn
-        block *= 4

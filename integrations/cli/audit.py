@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medward.guard.errors import MedwardError
 from medward.integrations.cli.options import console
 
 audit_app = typer.Typer(no_args_is_help=True, help="The audit log of a serving host.")
@@ -17,14 +18,58 @@ def audit_verify(
     log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
     head: Annotated[str | None, typer.Option(help="the head you kept elsewhere; finds a cut or rewritten log")] = None,
 ) -> None:
-    """Check the hash chain; names the first broken record."""
+    """Check the hash chain through all segments; names the first broken record, and says what was pruned."""
     from medward.guard.audit.log import verify_log
 
     log = log / "audit.jsonl" if log.is_dir() else log
     result = verify_log(log, head=head)
-    console.print(f"{log}: {result.records} records, chain whole, head {result.head}", markup=False)
+    files = f" in {result.segments} files" if result.segments > 1 else ""
+    console.print(f"{log}: {result.records} records{files}, chain whole, head {result.head}", markup=False)
+    if result.pruned:
+        console.print(
+            f"records 1 to {result.pruned} were pruned with their segments, which a record says", markup=False
+        )
     if result.back:
         console.print(f"the clock went back {result.back} times; the records stand in the order they were written in")
+
+
+@audit_app.command("rotate")
+def audit_rotate(
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
+) -> None:
+    """Close the log's file as a segment and begin another; a server that writes to it goes on there."""
+    from medward.guard.audit.log import AuditLog
+
+    log = _existing(log)
+    closed = AuditLog(log).rotate()
+    console.print(f"{log}: holds no record" if closed is None else f"{closed}: closed", markup=False)
+
+
+@audit_app.command("prune")
+def audit_prune(
+    older_than: Annotated[int, typer.Option(help="days since a segment's last record", min=1)],
+    log: Annotated[Path, typer.Argument(help="audit.jsonl, or the state folder it is in")] = Path("state"),
+) -> None:
+    """Delete closed segments, once the chain was found whole; which ones is on record before, so the rest verifies."""
+    from datetime import UTC, datetime, timedelta
+
+    from medward.guard.audit.log import AuditLog, verify_log
+
+    log = _existing(log)
+    verify_log(log)
+    pruned = AuditLog(log).prune(datetime.now(UTC) - timedelta(days=older_than))
+    for each in pruned:
+        console.print(f"{each}: deleted", markup=False)
+    if not pruned:
+        console.print(f"{log}: no closed segment is that old; `medward audit rotate` closes one", markup=False)
+
+
+def _existing(log: Path) -> Path:
+    """The log at `log` or in that folder, which is there: none is made."""
+    log = log / "audit.jsonl" if log.is_dir() else log
+    if not log.exists():
+        raise MedwardError(f"{log}: there is no such audit log")
+    return log
 
 
 @audit_app.command("commissioning")

@@ -45,6 +45,8 @@ def test_a_backend_service_asks_and_the_record_names_it(bundle, tmp_path):
             assert ask(signed(jti="j-2")) == 200, "the copy serves while the issuer is away"
             assert httpx.get(f"{server.url}/readyz").status_code == 200
         said = (tmp_path / "stderr").read_text()
-    assert {record["principal"] for record in read_log(server.state / "audit.jsonl")} == {"hospital-a/radiology-pacs"}
+    answered = [record for record in read_log(server.state / "audit.jsonl") if "query" in record]
+    assert {record["principal"] for record in answered} == {"hospital-a/radiology-pacs"}
+    assert all(record["credential"].startswith("token:") for record in answered)
     assert "holds no key yet" not in said
     assert signed().split(".")[1][:40] not in said
