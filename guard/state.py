@@ -18,7 +18,7 @@ from medward.guard.audit.record import AuditSink
 from medward.guard.errors import IntegrityError, MedwardError
 
 _log = logging.getLogger("medward")
-ACCOUNTS_FILE = "accounts.db"
+ACCOUNTS_FILE, AUDIT_FILE, SALT_FILE = "accounts.db", "audit.jsonl", "salt"
 SALT = "//salt"  # no principal has an empty level, so none is mistaken for this key
 SALT_BYTES = 32
 SEGMENT_BYTES = 256 * 2**20
@@ -46,12 +46,12 @@ def open_state(folder: Path | str, *, store: Store | None = None) -> GuardState:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        salt = read_salt(folder / "salt")
+        salt = read_salt(folder / SALT_FILE)
         if store is None:  # SQLite gives the files beside it the mode of this one
             os.close(os.open(folder / ACCOUNTS_FILE, os.O_RDWR | os.O_CREAT, 0o600))
     except OSError as error:
         raise MedwardError(f"{folder}: cannot hold the guard's state: {error.strerror}") from None
-    audit = AuditLog(folder / "audit.jsonl", fsync=True, segment_bytes=SEGMENT_BYTES)
+    audit = AuditLog(folder / AUDIT_FILE, fsync=True, segment_bytes=SEGMENT_BYTES)
     if store is None:
         return GuardState(store=SQLiteStore(folder / ACCOUNTS_FILE), audit=audit, salt=salt)
     return GuardState(store=store, audit=audit, salt=shared_salt(store, salt))

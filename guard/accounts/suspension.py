@@ -89,8 +89,8 @@ def suspend_account(store: Store, audit: AuditSink, principal: Principal, *, rea
     """
     found = Suspension(
         account="/".join(checked_principal(principal)),
-        reason=_said("reason", reason),
-        operator=_said("operator", operator),
+        reason=recorded_text("reason", reason),
+        operator=recorded_text("operator", operator),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     said = {"principal": found.account, "reason": found.reason, "operator": found.operator}
@@ -105,7 +105,11 @@ def lift_suspension(store: Store, audit: AuditSink, principal: Principal, *, rea
     Raises `MedwardError` where it is not suspended itself, and as `suspend_account` does.
     """
     account = "/".join(checked_principal(principal))
-    said = {"principal": account, "reason": _said("reason", reason), "operator": _said("operator", operator)}
+    said = {
+        "principal": account,
+        "reason": recorded_text("reason", reason),
+        "operator": recorded_text("operator", operator),
+    }
     if account not in suspensions(store):
         above = [each for each in suspensions(store) if account.startswith(f"{each}/")]
         raise MedwardError(f"{account}: is not suspended" + (f", but {above[0]} is" if above else ""))
@@ -122,7 +126,8 @@ def _read_state(state: JsonValue) -> dict[str, Suspension]:
         raise CorruptStateError(f"store: the state of {SUSPENSIONS!r} is corrupt: {error}") from None
 
 
-def _said(what: str, text: str) -> str:
+def recorded_text(what: str, text: str) -> str:
+    """A reason or operator as records keep it. Raises `MedwardError` for one that is none; `what` is said first."""
     found = " ".join(text.split())
     if not 1 <= len(found) <= LONGEST_TEXT or hides_character(found):
         raise MedwardError(f"{what}: give 1 to {LONGEST_TEXT} printable characters; they stay in the audit log")

@@ -21,7 +21,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,11 +47,11 @@ from medward.guard.audit.segments import (
     first_record,
     pruned_record,
     segment_path,
-    sync_folder,
     unlock_closed,
 )
 from medward.guard.audit.verification import Verification, last_record, read_log, tail_of, verify_log
 from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
+from medward.guard.files import sync_to_disk
 
 __all__ = ["AuditLog", "Verification", "read_log", "verify_log"]
 _log = logging.getLogger("medward")
@@ -77,6 +77,21 @@ class _Tail:
         if (now.st_dev, now.st_ino, now.st_size) != (self.device, self.inode, self.size):
             return False
         return os.pread(file, len(self.line), self.size - len(self.line)) == self.line
+
+
+@dataclass(slots=True)
+class HeldLog:
+    """A log that nobody else adds to: number and hash of its last record, 0 and `GENESIS` for none."""
+
+    seq: int
+    head: str
+    _add: Callable[[bytes], None]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add `record`, on the disk once this returns."""
+        line, head = sealed_line(encode_record(record), self.seq + 1, self.head)
+        self._add(line)
+        self.seq, self.head = self.seq + 1, head
 
 
 class AuditLog:
@@ -153,8 +168,7 @@ class AuditLog:
         The log stays provable: the record names each with the hash of its last record, from which the chain goes on.
         Raises `IntegrityError` for a segment whose end is damaged: then none is deleted.
         """
-        with self._locked() as file:
-            seq, prev = self._mend(file)
+        with self.hold() as held:
             old = list[tuple[Path, int, str]]()
             for _, path in closed_segments(Path(self.path)):
                 last = last_record(path)
@@ -163,13 +177,26 @@ class AuditLog:
                 old.append((path, int(last["seq"]), str(last["hash"])))
             if not old:
                 return []
-            said = pruned_record([(path.name, number, digest) for path, number, digest in old])
-            self._write(file, sealed_line(encode_record(said), seq + 1, prev)[0])
-            os.fsync(file)
+            held.append(pruned_record([(path.name, number, digest) for path, number, digest in old]))
             for path, _, _ in old:
                 path.unlink()
-            sync_folder(Path(self.path).parent)
+            sync_to_disk(Path(self.path).parent)
             return [path for path, _, _ in old]
+
+    @contextmanager
+    def hold(self) -> Iterator[HeldLog]:
+        """Let nobody else add a record meanwhile; who holds the log adds by what it is given, and reads it before.
+
+        Raises `IntegrityError` where the log's end is damaged.
+        """
+        with self._locked() as file:
+            seq, prev = self._mend(file)
+
+            def add(lines: bytes) -> None:
+                self._write(file, lines)
+                os.fsync(file)
+
+            yield HeldLog(seq, prev, add)
 
     @contextmanager
     def _with_room(self, file: int, seq: int, prev: str) -> Iterator[tuple[int, int, str]]:

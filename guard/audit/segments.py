@@ -19,6 +19,7 @@ from typing import Any
 
 from medward.guard.audit.chain import encode_record, parsed_record, sealed_line
 from medward.guard.errors import IntegrityError, MedwardError, UnavailableError
+from medward.guard.files import sync_to_disk
 
 LOG_CONTINUED, LOG_PRUNED = "log continued", "log pruned"
 
@@ -156,7 +157,7 @@ def begin_segment(path: Path, file: int, seq: int, prev: str) -> tuple[int, int,
         if not (closed.exists() and closed.samefile(path)):
             os.link(path, closed)
         os.rename(scratch, path)
-        sync_folder(path.parent)
+        sync_to_disk(path.parent)
     except BaseException:
         unlock_closed(new)
         raise
@@ -167,15 +168,6 @@ def unlock_closed(file: int) -> None:
     """Close a locked file; closing alone does not unlock it where another thread has just forked."""
     fcntl.flock(file, fcntl.LOCK_UN)
     os.close(file)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names of the files in `folder` on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

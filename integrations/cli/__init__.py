@@ -18,6 +18,7 @@ from medward.integrations.cli.accounts import accounts_app
 from medward.integrations.cli.advise import advise_command
 from medward.integrations.cli.attest import attest_app
 from medward.integrations.cli.audit import audit_app
+from medward.integrations.cli.backup import backup_command, restore_command
 from medward.integrations.cli.bench import bench_app
 from medward.integrations.cli.bom import bom_command
 from medward.integrations.cli.calibrate import calibrate_command
@@ -58,6 +59,8 @@ for command in (
     serve_command,
     drift_command,
     incidents_command,
+    backup_command,
+    restore_command,
     fingerprint_command,
     compare_command,
     deidentify_command,

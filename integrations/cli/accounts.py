@@ -83,7 +83,7 @@ def accounts_suspend(
     from medward.guard.accounts.suspension import suspend_account
 
     with _opened(state, store) as (opened, audit):
-        suspend_account(opened, audit, _principal(account), reason=reason, operator=_operator(operator))
+        suspend_account(opened, audit, _principal(account), reason=reason, operator=operator_name(operator))
     console.print(f"{account}: suspended, with all accounts below it", markup=False)
 
 
@@ -99,7 +99,7 @@ def accounts_release(
     from medward.guard.accounts.suspension import lift_suspension
 
     with _opened(state, store) as (opened, audit):
-        lift_suspension(opened, audit, _principal(account), reason=reason, operator=_operator(operator))
+        lift_suspension(opened, audit, _principal(account), reason=reason, operator=operator_name(operator))
     console.print(f"{account}: may ask again; its alarms and what it was told stand", markup=False)
 
 
@@ -118,7 +118,7 @@ def accounts_reset(
     with _opened(state, store) as (opened, audit):
         if opened.get("/".join(account)) is None:
             raise MedwardError(f"{principal}: no account of that name has asked anything")
-        reset_account(opened, account, audit, reason=reason, operator=_operator(operator))
+        reset_account(opened, account, audit, reason=reason, operator=operator_name(operator))
     console.print(
         f"{principal}: its monitors start afresh; accounts above and below it, and what it was told, stand",
         markup=False,
@@ -164,7 +164,8 @@ def _principal(account: str) -> Principal:
     return checked_principal(tuple(account.split("/")))
 
 
-def _operator(said: str) -> str:
+def operator_name(said: str) -> str:
+    """Who acts: as was said, or by the login name."""
     try:
         return said or getpass.getuser()
     except (KeyError, OSError):

@@ -66,11 +66,8 @@ def _kind(event: str) -> Resource:
 
 def _client(record: Mapping[str, Any], event: str) -> Resource:
     """Who asked, or on whose behalf an operator acted, whom the log may name."""
-    name = (
-        record.get("operator", "operator")
-        if event == RESET
-        else record.get("principal") or record.get("credential", "")
-    )
+    asked = record.get("principal") or record.get("credential", "")
+    name = record.get("operator") or ("operator" if event == RESET else asked)
     who = {"identifier": {"value": str(name)}} if name else {"display": "medward"}
     agent: Resource = {
         "type": {"coding": [_coding(DCM, "110153", "Source Role ID")]},
@@ -99,7 +96,7 @@ def _entities(record: Mapping[str, Any], levels: list[str]) -> list[Resource]:
         "bundle": record.get("bundle"),
         "levels": " ".join(levels) or None,
         "acted": " ".join(each["source"] for each in record.get("verdicts", ()) if each["action"] != "allow") or None,
-        "account": record.get("principal") if record.get("event") == RESET else None,
+        "account": record.get("principal") if record.get("operator") or record.get("event") == RESET else None,
         "model": record.get("model"),
         "credential": record.get("credential"),
         "answered": " ".join(each or "-" for each in record.get("answered", ())) or None,

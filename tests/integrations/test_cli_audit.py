@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from medward.guard.accounts.suspension import suspend_account
 from medward.guard.audit.log import AuditLog, verify_log
+from medward.guard.policy import Policy
+from medward.guard.state import open_state
+from medward.guard.types import Query
 from medward.integrations.cli import main
 
 
@@ -49,6 +53,27 @@ def test_what_was_pruned_is_said(medward, tmp_path):
     code, out = medward("audit", "verify", tmp_path)
     assert code == 0
     assert "records 1 to 1 were pruned with their segments, which a record says" in out
+
+
+def test_accounts_are_backed_up_and_restored_by_command(medward, make_guard, tmp_path):
+    state, opened = tmp_path / "state", open_state(tmp_path / "state")
+    guard = make_guard(Policy(on_error="withhold"), store=opened.store, audit=opened.audit, salt=opened.salt)
+    guard.answer(Query(principal=("clinic",), inputs=[[0.5, -1.0, 2.0]]))
+    code, out = medward("backup", tmp_path / "backup", "--state", state)
+    assert (code, out) == (
+        0,
+        f"{tmp_path}/backup: backed up through record 1, head {verify_log(state / 'audit.jsonl').head}",
+    )
+    guard.answer(Query(principal=("clinic",), inputs=[[0.5, -1.0, 2.0]]))
+    said = ("--state", state, "--reason", "disk", "--operator", "jo")
+    code, out = medward("restore", tmp_path / "backup", *said)
+    assert code == 0
+    assert "monitors and budgets do not know of 1 queries since" in out
+    suspend_account(opened.store, opened.audit, ("clinic",), reason="lost key", operator="jo")
+    code, out = medward("restore", tmp_path / "backup", *said)
+    assert code == 3
+    assert "lacks what the log has: the suspension of clinic" in out
+    opened.store.close()
 
 
 def test_no_log_is_made_where_none_is(medward, tmp_path):

@@ -110,6 +110,10 @@ def test_who_reset_an_account_is_the_agent():
     record = {**account_reset("hospital", "looked into", "Dr Ada"), "time": "2026-01-01T00:00:00Z"}
     event = checked_event(audit_event(record, observer="g"))
     assert event["agent"][0]["who"]["identifier"]["value"] == "Dr Ada"
+    suspended = {**record, "event": "account suspended"}
+    event = checked_event(audit_event(suspended, observer="g"))
+    assert event["agent"][0]["who"]["identifier"]["value"] == "Dr Ada"
+    assert details(event)["account"] == "hospital"
 
 
 def test_the_checks_refuse_what_is_no_event(log):
