@@ -74,12 +74,10 @@ class GroupCommit(Generic[_T]):
         self._waiting, self._arrived, self._running = [], threading.Condition(), False
 
 
-def _same_error(error: Exception) -> Exception:
-    """An error of one's own for each who waits: a traceback grows in every thread that raises it."""
-    kind = UnavailableError if isinstance(error, UnavailableError) else MedwardError
-    if isinstance(error, (UnavailableError, MedwardError)):
-        return kind(str(error)).with_traceback(None)
-    return UnavailableError(f"{type(error).__name__} while it was written: {error}")
+def _same_error(error: Exception) -> UnavailableError:
+    """An error of one's own for each who waits: what was submitted is sound, so it is the disk's or the log's fault."""
+    said = isinstance(error, (UnavailableError, MedwardError))
+    return UnavailableError(str(error) if said else f"{type(error).__name__} while it was written: {error}")
 
 
 _alive: weakref.WeakSet[GroupCommit[Any]] = weakref.WeakSet()

@@ -160,6 +160,7 @@ def begin_segment(path: Path, file: int, seq: int, prev: str) -> tuple[int, int,
         sync_to_disk(path.parent)
     except BaseException:
         unlock_closed(new)
+        scratch.unlink(missing_ok=True)
         raise
     return new, seq + 1, digest
 

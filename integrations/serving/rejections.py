@@ -17,7 +17,7 @@ from medward.guard.audit.record import REJECTED, AuditSink
 from medward.guard.types import QueryOrigin
 from medward.integrations.serving.identity.failed_authentication import FailedAuthentication
 from medward.integrations.serving.logs import QUIET_ROUTES
-from medward.integrations.serving.service import request_origin
+from medward.integrations.serving.service import recordable_text, request_origin
 
 _log = logging.getLogger("medward")
 RECORDED_STATUSES = frozenset({400, 401, 403, 408, 413, 415, 422, 429, 500, 503})
@@ -64,7 +64,8 @@ class RejectionRecords:
 
     def failed(self, failure: FailedAuthentication) -> None:
         """Have it on record that a request did not say who asks, and why it was not taken; returns at once."""
-        origin = QueryOrigin(credential=failure.credential, request=failure.request_id, client=failure.address)
+        address = recordable_text(failure.address)
+        origin = QueryOrigin(credential=failure.credential, request=failure.request_id, client=address)
         self._submit(403 if failure.reason == "scope" else 401, {"reason": failure.reason, **origin.content})
 
     def close(self) -> None:

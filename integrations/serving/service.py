@@ -252,8 +252,13 @@ def request_origin(request: Request) -> QueryOrigin:
     return QueryOrigin(
         credential="" if identity is None else identity.credential,
         request=request.state.request_id,
-        client=request.client.host[:LONGEST_ORIGIN] if request.client else "",
+        client=recordable_text(request.client.host if request.client else ""),
     )
+
+
+def recordable_text(text: str) -> str:
+    """What a `QueryOrigin` takes of `text`: as much of it as it may hold, with "?" for what cannot be printed."""
+    return "".join(each if each.isascii() and each.isprintable() else "?" for each in text[:LONGEST_ORIGIN])
 
 
 def model_name(spec: ModelSpec) -> Any:

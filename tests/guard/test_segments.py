@@ -103,6 +103,16 @@ def test_a_log_is_closed_by_size_and_by_age_and_never_without_being_asked(path, 
     assert asked(path) == list(range(24))
 
 
+def test_a_damaged_beginning_is_the_log_s_fault_and_not_that_of_who_asked(path):
+    log = AuditLog(path, segment_seconds=3600)
+    for i in range(2):
+        log.append({"query": i})
+    whole = path.read_bytes()
+    path.write_bytes(b"x" + whole[1:])
+    with pytest.raises(UnavailableError, match="the first record"):
+        AuditLog(path, segment_seconds=3600).append({"query": 2})
+
+
 def test_a_flipped_byte_in_any_segment_is_found(log, path):
     for _, each in [*closed_segments(path), (0, path)]:
         whole = each.read_bytes()
@@ -287,6 +297,7 @@ def test_where_no_segment_can_be_closed_the_log_goes_on_in_one_file(path, monkey
     assert asked(path) == list(range(10))
     assert not closed_segments(path)
     assert 1 <= caplog.text.count("cannot begin another segment") < 6
+    assert names(path) == ["audit.jsonl"]
 
 
 def test_a_file_in_the_way_of_a_segment_is_not_written_over(path):

@@ -185,6 +185,16 @@ def test_records_that_could_not_be_written_are_counted_in_the_next(error):
     assert sink[0]["left_out"] == {"401": 3}
 
 
+def test_an_address_that_cannot_be_printed_is_on_record_and_breaks_nothing():
+    sink, strange = Records(), request()
+    strange.scope["client"] = ("\x1b[31m\u00e9" + "x" * 200, 1)
+    records = RejectionRecords(sink, 5)
+    records.rejected(strange, 422)
+    records.failed(FailedAuthentication("unknown", "", "a\nb", "r", ""))
+    records.close()
+    assert [each["client"] for each in sink] == ["?[31m?" + "x" * 122, "a?b"]
+
+
 @pytest.mark.parametrize("status", [200, 304, 404, 405])
 def test_what_is_no_refusal_of_a_question_is_not_on_record(status):
     assert status not in RECORDED_STATUSES
