@@ -44,6 +44,8 @@ class Limits:
         10.0, "seconds that a connection may be open without a request", least=A_MOMENT
     )
     rejections: int = option_field(20, "refused requests of each status that are put on record in a minute", least=0)
+    segment_mib: int = option_field(256, "MiB at which the audit log's file is closed as a segment; 0: never", least=0)
+    segment_days: float = option_field(0.0, "days after which it is closed, whatever its size; 0: never", least=0)
     stream_seconds: float = option_field(
         300.0, "seconds in which a streamed report is written and taken", least=A_MOMENT
     )

@@ -14,10 +14,12 @@ from fastapi import FastAPI
 
 from medward.guard.accounts.names import folded_name
 from medward.guard.alarm import Alarm
+from medward.guard.audit.log import AuditLog
 from medward.guard.bundle import folder as bundles
 from medward.guard.certificate import certificate_sentence
 from medward.guard.commissioning.period import CommissioningAsked
 from medward.guard.errors import MedwardError
+from medward.guard.state import AUDIT_FILE
 from medward.integrations.clinical.dicomweb_source import DicomWebSource
 from medward.integrations.clinical.fhir_settings import FhirSettings
 from medward.integrations.serving.alarm_notices import AlarmNotifier, Notice
@@ -75,7 +77,14 @@ def load_app(
         if on_alarm is not None:
             on_alarm(alarm)
 
-    guard = replace(guard, store=BreakerStore(guard.store, note=metrics.stage), on_alarm=alarmed)
+    limits = limits or Limits()
+    audit = AuditLog(
+        state / AUDIT_FILE,
+        fsync=True,
+        segment_bytes=limits.segment_mib * 2**20,
+        segment_seconds=limits.segment_days * 86400,
+    )
+    guard = replace(guard, store=BreakerStore(guard.store, note=metrics.stage), audit=audit, on_alarm=alarmed)
     tokens = identity is not None and bool(identity.issuer)
     keys = KeyStore(state / "keys.json", shared=guard.store if is_shared(store) else None)
     if not anonymous and not tokens and not keys.list():

@@ -55,6 +55,15 @@ def test_kill_9_under_load_loses_no_acknowledged_audit_record(bundle, tmp_path):
     assert verify_log(log).records == before + 1
 
 
+def test_a_server_closes_its_log_by_age_and_answers_on(bundle, tmp_path):
+    with TestClient(load_app(bundle.path, state=tmp_path, anonymous=True, limits=Limits(segment_days=1e-9))) as client:
+        answers = [client.post("/v1/predict", json={"inputs": ROWS[:1].tolist()}) for _ in range(3)]
+    assert [each.status_code for each in answers] == [200] * 3
+    assert verify_log(tmp_path / "audit.jsonl").segments == 3
+    kept = [record["query"] for record in read_log(tmp_path / "audit.jsonl") if "query" in record]
+    assert kept == [each.json()["id"] for each in answers]
+
+
 def test_a_restart_remembers_accounts_keys_and_salt(bundle, tmp_path):
     state = tmp_path / "state"
     for _ in range(2):
