@@ -246,6 +246,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_state_is_503_and_not_ready_until_it_is_mended(bundle, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(circuit_breaker, "AWAY_KEPT", 0.0)
+    monkeypatch.setattr(health, "PROBE_SECONDS", 30.0)  # however slow the machine
     keys = KeyStore(tmp_path / "keys.json")
     token, watcher = keys.add(("clinic",)), keys.add(("operations",), scope="metrics")
     app = load_app(bundle.path, state=tmp_path)

@@ -259,8 +259,8 @@ def test_a_form_without_files_or_with_other_fields_is_refused(image_client, png)
 
 
 def test_the_study_of_a_form_is_said_by_a_field_or_a_header_alike(image_client, png, monkeypatch):
-    asked, answer = [], Guard.answer
-    monkeypatch.setattr(Guard, "answer", lambda guard, query: asked.append(query.study) or answer(guard, query))
+    asked, submit = [], Guard.submit
+    monkeypatch.setattr(Guard, "submit", lambda guard, query: asked.append(query.study) or submit(guard, query))
     client = image_client()
 
     def post(data=None, headers=None):
