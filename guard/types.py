@@ -139,31 +139,6 @@ class QueryOrigin:
 UNKNOWN_ORIGIN = QueryOrigin()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryOrigin:
-    """A query's origin is how it came in, for the record and for nothing else: the guard judges principals.
-
-    `credential` names the key or token that asked and is neither, `request` is the id of the request that carried it,
-    which a client may have chosen, `client` the address that it came from, which behind a proxy is the proxy's. Each is
-    "" where it is not known. Raises `MedwardError` for more than 128 characters, or others than printable ASCII.
-    """
-
-    credential: str = ""
-    request: str = ""
-    client: str = ""
-
-    def __post_init__(self) -> None:
-        for name, value in self.content.items():
-            if not (value.isascii() and value.isprintable() and len(value) <= LONGEST_ORIGIN):
-                raise MedwardError(f"origin.{name}: up to {LONGEST_ORIGIN} printable ASCII characters are recorded")
-
-    @property
-    def content(self) -> dict[str, str]:
-        """What is known, as a log keeps it."""
-        known = {"credential": self.credential, "request": self.request, "client": self.client}
-        return {name: value for name, value in known.items() if value}
-
-
 UNKNOWN_ORIGIN = QueryOrigin()
 
 
