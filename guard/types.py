@@ -139,9 +139,6 @@ class QueryOrigin:
 UNKNOWN_ORIGIN = QueryOrigin()
 
 
-UNKNOWN_ORIGIN = QueryOrigin()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """One request: a batch from one principal.

@@ -71,7 +71,7 @@ def test_a_thread_leaves_the_others_their_part(made):
     assert [status for status, _ in found] == [200] * 8
     assert model.calls[:2] == [1, 1]
     assert sum(model.calls[2:]) == 6
-    assert model.calls[2] == 3, "half of those that wait"
+    assert max(model.calls) == 3, "half of those that wait"
 
 
 def test_what_is_refused_takes_nothing_from_those_beside_it(made):

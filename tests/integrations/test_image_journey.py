@@ -151,8 +151,12 @@ def test_a_site_is_calibrated_and_a_bundle_validated_on_such_a_folder(desk, dico
 def test_the_study_of_the_files_is_the_study_of_the_request(desk, dicoms, monkeypatch):
     bundle, files = dicoms
     asked = []
-    submit = Guard.submit
-    monkeypatch.setattr(Guard, "submit", lambda guard, query: asked.append(query.study) or submit(guard, query))
+    submit_all = Guard.submit_all
+    monkeypatch.setattr(
+        Guard,
+        "submit_all",
+        lambda guard, queries: asked.extend(each.study for each in queries) or submit_all(guard, queries),
+    )
     with served(desk, bundle) as client:
         one = client.post("/v1/predict", files=[("dicom", ("x", files[0][0]))] * 2)
         two = client.post("/v1/predict", files=[("dicom", ("x", file)) for file, _ in files[:2]])

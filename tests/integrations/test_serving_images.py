@@ -259,8 +259,12 @@ def test_a_form_without_files_or_with_other_fields_is_refused(image_client, png)
 
 
 def test_the_study_of_a_form_is_said_by_a_field_or_a_header_alike(image_client, png, monkeypatch):
-    asked, submit = [], Guard.submit
-    monkeypatch.setattr(Guard, "submit", lambda guard, query: asked.append(query.study) or submit(guard, query))
+    asked, submit_all = [], Guard.submit_all
+    monkeypatch.setattr(
+        Guard,
+        "submit_all",
+        lambda guard, queries: asked.extend(each.study for each in queries) or submit_all(guard, queries),
+    )
     client = image_client()
 
     def post(data=None, headers=None):
