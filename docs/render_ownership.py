@@ -26,7 +26,7 @@ def fingerprints() -> str:
         rows.append(
             (f"fingerprints that claim power, {way}", *(f"{each['powerful'][way]:.0%}" for each in best.values()))
         )
-    others = "models by the owner's recipe called evidence"
+    others = "models by the owner's recipe that stand out"
     rows.append((f"{others}, others of it in the null", *(_claimed(each.get(KNOWN)) for each in tasks.values())))
     rows.append((f"{others}, none of it in the null", *(_claimed(each[BLIND]) for each in tasks.values())))
     control = "mean area of the thieves on the model's own errors"
