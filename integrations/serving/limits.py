@@ -23,9 +23,7 @@ class Limits:
 
     workers: int = option_field(2, "requests that are answered at a time, each in a thread")
     queue: int = option_field(32, "requests that wait, bodies and all, while every worker is busy", least=0)
-    batch: int = option_field(
-        32, "waiting requests that the model is asked together; of as many rows in all as one request may hold"
-    )
+    batch: int = option_field(32, "waiting requests of numbers, up to 64 KiB each, that the model is asked together")
     share: float = option_field(
         0.5, "part of places, body memory and connections that one account may take", least=0, most=1
     )

@@ -105,12 +105,13 @@ class Pool:
         """
         return self._wait(JobWork(account, job, discard, self.clock()))
 
-    def ask(self, account: str, read: Callable[[], Query]) -> Work[PendingAnswer]:
+    def ask(self, account: str, read: Callable[[], Query], *, alone: bool = False) -> Work[PendingAnswer]:
         """Work that asks a query when it is `account`'s turn, with others that wait; the caller holds a place.
 
-        `read` makes the query, and may refuse to. A pool that asks has a `submit_all`.
+        `read` makes the query, and may refuse to; where that or the answer takes long, it is asked `alone`, or others
+        would wait for it. A pool that asks has a `submit_all`.
         """
-        return self._wait(QueryWork(account, read, self.clock()))
+        return self._wait(QueryWork(account, read, self.clock(), alone=alone))
 
     def _wait(self, work: Work[_R]) -> Work[_R]:
         self._waiting.setdefault(work.account, deque()).append(work)
@@ -143,7 +144,7 @@ class Pool:
             waiting = sum(map(len, self._waiting.values()))
             most = min(self.limits.batch, -(-waiting // self.limits.workers))
             works = [self._next()]
-            while isinstance(works[0], QueryWork) and len(works) < most and self._query_waits():
+            while len(works) < most and self._waiting and _joins(works[0]) and _joins(self._first):
                 works.append(self._next())
             now = self.clock()
             for work in works:
@@ -164,9 +165,10 @@ class Pool:
             self._waiting[account] = queue
         return work
 
-    def _query_waits(self) -> bool:
-        """Whether the work whose turn it is asks a query."""
-        return bool(self._waiting) and isinstance(next(iter(self._waiting.values()))[0], QueryWork)
+    @property
+    def _first(self) -> Work[Any]:
+        """The work whose turn it is; some waits."""
+        return next(iter(self._waiting.values()))[0]
 
     async def _finish(self, works: tuple[Work[Any], ...]) -> None:
         """Run works in a thread, and hand on what each came to, unless nobody wants it any more."""
@@ -193,3 +195,8 @@ class Pool:
             return [first.run()]
         assert self.submit_all is not None
         return run_together([each for each in works if isinstance(each, QueryWork)], self.submit_all)
+
+
+def _joins(work: Work[Any]) -> bool:
+    """Whether `work` may be done together with others."""
+    return isinstance(work, QueryWork) and not work.alone

@@ -20,9 +20,11 @@ from medward.guard.pending_answer import PendingAnswer
 from medward.guard.pipeline import Guard
 from medward.guard.report_stream import ReportStream
 from medward.guard.spec import ModelSpec
+from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import LONGEST_ORIGIN, Answer, Array, Level, Principal, Query, QueryOrigin
 from medward.integrations.serving.account_rate import AccountRate
 from medward.integrations.serving.arrivals import Arrivals
+from medward.integrations.serving.body import media_type
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.pool import Pool
@@ -34,6 +36,8 @@ if TYPE_CHECKING:  # needs the extra `text`
 
 _R = TypeVar("_R")
 _log = logging.getLogger("medward")
+TOGETHER_BYTES = 65536
+"""Of a request's body, up to which it is answered together with others: it is read as soon as a model answers."""
 LONGEST_STUDY = 128  # characters; a UID has 64
 Study = Annotated[
     str,
@@ -146,7 +150,8 @@ class Service:
 
         account = "/".join(principal)
         with self.pool.place(account):
-            pending = await self._wanted(request, self.pool.ask(account, query))
+            work = self.pool.ask(account, query, alone=self._slow(request))
+            pending = await self._wanted(request, work)
             answer = await self._recorded(pending)
         self.metrics.answer(answer)
         _refuse_unavailable(answer)
@@ -171,6 +176,14 @@ class Service:
             self.metrics.answer(stream.answer)
             _refuse_unavailable(stream.answer)
         return stream
+
+    def _slow(self, request: Request) -> bool:
+        """Whether others would wait for this request if they were answered together: a file, a large body, a text."""
+        size = request.headers.get("content-length", "")
+        small = size.isdecimal() and len(size) < 10 and int(size) <= TOGETHER_BYTES
+        numbers = media_type(request) in ("", "application/json", "application/octet-stream")
+        plain = "content-encoding" not in request.headers
+        return not (small and numbers and plain) or isinstance(self.guard.model.spec.task, WrittenReport)
 
     async def _recorded(self, pending: PendingAnswer) -> Answer:
         """The answer once its record is on the disk, for which no thread waits; 503 after the deadline."""

@@ -80,11 +80,11 @@ class JobWork(Work[_R]):
 
 
 class QueryWork(Work[PendingAnswer]):
-    """Work that asks the guard one query, alone or with others; `read` makes the query, and may refuse to."""
+    """Work that asks the guard one query, `alone` or with others; `read` makes the query, and may refuse to."""
 
-    def __init__(self, account: str, read: Callable[[], Query], asked: float) -> None:
+    def __init__(self, account: str, read: Callable[[], Query], asked: float, *, alone: bool) -> None:
         super().__init__(account, None, asked)
-        self._read = read
+        self._read, self.alone = read, alone
 
     def query(self) -> Query:
         """The query, which is then begun."""

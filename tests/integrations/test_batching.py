@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+
 import anyio
 import httpx
 import pytest
 from support.live_servers import WaitingModel
 
 from medward.guard.types import Query
-from medward.integrations.serving import Limits, create_app
+from medward.integrations.serving import Limits, create_app, service
 from medward.integrations.serving.service import submit_in_turns
 
 ROW = [0.5, -1.0, 2.0]
@@ -27,7 +30,9 @@ def answered(app, model, bodies):
             ):
 
                 async def send(place, body):
-                    reply = await client.post("/v1/predict", json=body)
+                    said = {"Content-Type": "application/json", **body.get("headers", {})}
+                    content = body.get("content") or json.dumps(body).encode()
+                    reply = await client.post("/v1/predict", content=content, headers=said)
                     found[place] = reply.status_code, reply.json()
 
                 for place, body in enumerate(bodies):
@@ -63,6 +68,24 @@ def test_what_waits_is_answered_together(made, batch, calls):
     assert [row[0] for row in model.asked] == [*range(6)]
     assert len({content["id"] for _, content in found}) == 6
     assert app.state.service.pool.jobs == 0
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param({"content": b'{"inputs": [[0.5, -1.0, 2.0]]}'.ljust(300)}, id="large"),
+        pytest.param(
+            {"content": gzip.compress(b'{"inputs": [[0.5, -1.0, 2.0]]}'), "headers": {"Content-Encoding": "gzip"}},
+            id="compressed",
+        ),
+    ],
+)
+def test_what_may_take_long_is_answered_alone(made, slow, monkeypatch):
+    monkeypatch.setattr(service, "TOGETHER_BYTES", 200)
+    app, model = made(workers=1)
+    found = answered(app, model, [body(ROW), body(ROW), slow, body(ROW), body(ROW)])
+    assert [status for status, _ in found] == [200] * 5
+    assert model.calls == [1, 1, 1, 2]
 
 
 def test_a_thread_leaves_the_others_their_part(made):
