@@ -68,6 +68,16 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Sight:
+    """What is seen of a request before its accounts step: the look, near-duplicates, text in pixels, certificates."""
+
+    look: _Look
+    near: tuple[NearDuplicateBatch | None, list[Verdict]]
+    text: tuple[list[Action], list[Verdict]]
+    proof: tuple[CertifiedRadius | None, list[Action], list[Verdict]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Monitored:
     """What the states of a request's accounts came to."""
 
@@ -98,34 +108,53 @@ class Defenses:
 
         A part that fails adds the action the site chose; it takes nothing away from what the others concluded.
         """
-        return self.judge_all([(request, outputs)])[0]
+        (found,) = self.judge_all([(request, outputs)])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    def judge_all(self, asked: Sequence[tuple[Request, Outputs]]) -> list[Judgement]:
+    def judge_all(self, asked: Sequence[tuple[Request, Outputs]]) -> list[Judgement | Exception]:
         """What every part concludes of several requests, as `judge` does of one after the other.
 
-        Their rows are looked at together, and their accounts step in one transaction.
+        Their rows are looked at together, and their accounts step in one transaction. One whose look fails altogether
+        has its error, steps no state and takes nothing from the others.
         """
-        looks, near = self._look_all(asked), [self._near(*each) for each in asked]
-        shown = [self._look_for_text(request) for request, _ in asked]
-        proven = [self._certify(*each) for each in asked]
+        found: dict[int, Judgement | Exception] = {}
+        sights: dict[int, _Sight] = {}
+        for place, sight in enumerate(self._sights(asked)):
+            if isinstance(sight, Exception):
+                found[place] = sight
+            else:
+                sights[place] = sight
         # Last, for a state that stepped has to be answered for.
-        monitored = self._monitor([request for request, _ in asked], looks, [batch for batch, _ in near])
-        found = []
-        for i, (request, _) in enumerate(asked):
-            look, (text_actions, read), (certified, unproven, proof) = looks[i], shown[i], proven[i]
-            of_all = (*look.failed, *near[i][1], *monitored[i].verdicts, *self._weigh_source(request))
-            strictest = max(verdict.action for verdict in of_all)
-            found.append(
-                Judgement(
-                    p_values=look.p_values,
-                    bets=monitored[i].bets,
-                    actions=tuple(max(each, strictest) for each in map(max, look.screened, text_actions, unproven)),
-                    verdicts=(look.summary, *read, *proof, *of_all),
-                    alarms=monitored[i].alarms,
-                    certified=certified,
-                )
-            )
-        return found
+        monitored = self._monitor([asked[place][0] for place in sights], [*sights.values()])
+        for (place, sight), each in zip(sights.items(), monitored, strict=True):
+            found[place] = self._judgement(asked[place][0], sight, each)
+        return [found[place] for place in range(len(asked))]
+
+    def _judgement(self, request: Request, sight: _Sight, monitored: _Monitored) -> Judgement:
+        """What the parts conclude together."""
+        look, (text_actions, read), (certified, unproven, proof) = sight.look, sight.text, sight.proof
+        of_all = (*look.failed, *sight.near[1], *monitored.verdicts, *self._weigh_source(request))
+        strictest = max(verdict.action for verdict in of_all)
+        return Judgement(
+            p_values=look.p_values,
+            bets=monitored.bets,
+            actions=tuple(max(each, strictest) for each in map(max, look.screened, text_actions, unproven)),
+            verdicts=(look.summary, *read, *proof, *of_all),
+            alarms=monitored.alarms,
+            certified=certified,
+        )
+
+    def _sights(self, asked: Sequence[tuple[Request, Outputs]]) -> list[_Sight | Exception]:
+        """What is seen of all requests together; where that fails of each alone, so that none fails with others."""
+        try:
+            return [
+                _Sight(look=look, near=self._near(*each), text=self._look_for_text(each[0]), proof=self._certify(*each))
+                for each, look in zip(asked, self._look_all(asked), strict=True)
+            ]
+        except Exception as error:
+            return [error] if len(asked) == 1 else [self._sights([each])[0] for each in asked]
 
     def _look_all(self, asked: Sequence[tuple[Request, Outputs]]) -> list[_Look]:
         """The look at each request, the requests of one calibration together."""
@@ -139,17 +168,12 @@ class Defenses:
         return [found[place] for place in range(len(asked))]
 
     def _look(self, profile: Profile, asked: Sequence[tuple[Request, Outputs]]) -> list[_Look]:
-        """One pass over the rows of all; where that fails over each request alone, so that none fails with others."""
+        """One pass over the rows of all requests; raises where a part fails over several, to be looked at one by one."""
         inputs = np.concatenate([request.inputs for request, _ in asked])
-        try:
-            judged = self.spec.judged(joined_outputs([outputs for _, outputs in asked]))
-            sight, away = observe_batch(self.policy, profile, inputs, judged)
-            if away and len(asked) > 1:
-                raise MedwardError(f"{next(iter(away))}: saw nothing")
-        except Exception:
-            if len(asked) == 1:
-                raise
-            return [self._look(profile, [each])[0] for each in asked]
+        judged = self.spec.judged(joined_outputs([outputs for _, outputs in asked]))
+        sight, away = observe_batch(self.policy, profile, inputs, judged)
+        if away and len(asked) > 1:
+            raise next(iter(away.values()))
         p_values = np.full(len(inputs), np.nan)
         on_error, broken = self.policy.on_error, None
         try:
@@ -159,7 +183,7 @@ class Defenses:
             screened = self._screen(profile, inputs, judged, sight[STRANGENESS])
         except Exception as error:
             if len(asked) > 1:
-                return [self._look(profile, [each])[0] for each in asked]
+                raise
             broken = failed_part(on_error, SCREEN, error)
             sight, p_values = without_sources(sight, {SCREEN}, profile.plugins), np.full(len(inputs), np.nan)
             screened = [broken.action] * len(inputs)
@@ -241,20 +265,15 @@ class Defenses:
         except Exception as error:
             return None, [failed_part(self.policy.on_error, DUPLICATES, error)]
 
-    def _monitor(
-        self,
-        requests: Sequence[Request],
-        looks: Sequence[_Look],
-        near: Sequence[NearDuplicateBatch | None],
-    ) -> list[_Monitored]:
+    def _monitor(self, requests: Sequence[Request], sights: Sequence[_Sight]) -> list[_Monitored]:
         """Step the states of each account and of each of its parents; alpha is split over these."""
         steps = [
             PathStep(
                 keys=request.accounts,
-                watch=partial(self.monitors_of(request.principal).watch, request.digests, look.sight),
-                near=batch,
+                watch=partial(self.monitors_of(request.principal).watch, request.digests, sight.look.sight),
+                near=sight.near[0],
             )
-            for request, look, batch in zip(requests, looks, near, strict=True)
+            for request, sight in zip(requests, sights, strict=True)
         ]
         found = step_paths(self.store, steps, ttl=self.policy.monitor.ttl_days * 86400)
         return [self._concluded(*each) for each in zip(requests, found, strict=True)]

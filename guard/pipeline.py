@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from medward.guard.accounts.budget import Offers, PriceRequest, budgets_for, charge_accounts, upload_budgets, utc_day
+from medward.guard.accounts.budget import utc_day
 from medward.guard.accounts.overview import AccountReader
 from medward.guard.accounts.stores import MemoryStore, Store
 from medward.guard.accounts.suspension import SuspensionWatch
@@ -31,8 +31,6 @@ from medward.guard.accounts.transaction import reset_account
 from medward.guard.alarm import Alarm, tell_alarms
 from medward.guard.answering import (
     decision_digests,
-    release_settings,
-    released_answer,
     released_scores,
     released_words,
     starved_reports,
@@ -41,7 +39,7 @@ from medward.guard.audit.record import AuditRecord, AuditSink, model_failure, su
 from medward.guard.certify.certifier import KeptBounds
 from medward.guard.commissioning.commissioner import Commissioner
 from medward.guard.commissioning.period import Commissioning
-from medward.guard.defenses import Defenses, Judgement, failed_part
+from medward.guard.defenses import Defenses, Judgement
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.intake.burned_in_check import unreadable_inputs
 from medward.guard.intake.deidentify.reading import TextReader
@@ -52,12 +50,10 @@ from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
 from medward.guard.readiness import lacking_parts
-from medward.guard.release.redaction_stream import RedactionStream
-from medward.guard.report_filter import REPORT_FILTER
+from medward.guard.releaser import Releaser
 from medward.guard.report_stream import ReportStream
 from medward.guard.request import Request
-from medward.guard.tasks.base import ReleaseSettings, offers
-from medward.guard.types import Action, Answer, Level, Outputs, Principal, Query, Verdict, split_outputs
+from medward.guard.types import Answer, Level, Outputs, Principal, Query, split_outputs
 
 if TYPE_CHECKING:  # needs the extra `text`
     from medward.guard.release.memory.memory_filter import MemoryFilter
@@ -105,6 +101,7 @@ class Guard:
     _commissioner: Commissioner | None = field(default=None, init=False, repr=False, compare=False)
     _parts: GuardParts = field(init=False, repr=False, compare=False)
     _defenses: Defenses = field(init=False, repr=False, compare=False)
+    _releaser: Releaser = field(init=False, repr=False, compare=False)
     _suspended: SuspensionWatch = field(init=False, repr=False, compare=False)
     _worker: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
@@ -127,6 +124,15 @@ class Guard:
             salt=self.salt,
         )
         object.__setattr__(self, "_defenses", defenses)
+        releaser = Releaser(
+            spec=self.model.spec,
+            policy=self.policy,
+            profile=self.profile,
+            parts=made,
+            store=self.store,
+            clock=self.clock,
+        )
+        object.__setattr__(self, "_releaser", releaser)
         object.__setattr__(self, "_suspended", SuspensionWatch(self.store, self.policy.on_error == "withhold"))
         commissioner = Commissioner.of(self.commissioning, self.model, defenses, self.audit, self.clock)
         object.__setattr__(self, "_commissioner", commissioner)
@@ -192,12 +198,19 @@ class Guard:
     def _guarded(self, asked: Mapping[int, tuple[Request, Outputs]]) -> dict[int, PendingAnswer | Exception]:
         """The answers to what the model gave, judged, charged, filtered and on their way to the log."""
         found: dict[int, PendingAnswer | Exception] = {}
-        judged = dict(zip(asked, self._defenses.judge_all([*asked.values()]), strict=True))
+        judged: dict[int, Judgement] = {}
+        for place, judgement in zip(asked, self._defenses.judge_all([*asked.values()]), strict=True):
+            if isinstance(judgement, Exception):
+                found[place] = judgement
+            else:
+                judged[place] = judgement
         try:
-            for place, (request, outputs) in asked.items():
+            charged = self._releaser.charge([(*asked[place], judgement) for place, judgement in judged.items()])
+            for (place, judgement), paid in zip(judged.items(), charged, strict=True):
                 with _kept(found, place):
-                    answer = self._released(request, outputs, judged[place])
-                    record = self._query_record(request, judged[place], answer)
+                    request, outputs = asked[place]
+                    answer = self._releaser.answer(request, outputs, judgement, paid)
+                    record = self._query_record(request, judgement, answer)
                     found[place] = PendingAnswer(answer, self._submit(record), self._withholds)
         finally:  # an alarm stands, whatever becomes of the answer
             for judgement in judged.values():
@@ -223,20 +236,9 @@ class Guard:
             outputs = _finite(unwritten_outputs(model.spec, begun))
         judgement = self._defenses.judge(request, outputs)
         try:
-            levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
-            redaction, levels, failed = self._open_filter(request, levels)
-            answer = released_answer(
-                request.id,
-                model.spec,
-                outputs,
-                (Level.WITHHELD,),  # nothing is written yet
-                (*judgement.verdicts, *charged, *failed),
-                self.policy.release.default,
-                self._settings,
-                (None,),
-            )
-            answer = replace(answer, levels=levels)
-            stream = "" if levels == (Level.WITHHELD,) else uuid.uuid4().hex
+            (charged,) = self._releaser.charge([(request, outputs, judgement)])
+            answer, redaction = self._releaser.open_answer(request, outputs, judgement, charged)
+            stream = "" if answer.levels == (Level.WITHHELD,) else uuid.uuid4().hex
             self._append(self._query_record(request, judgement, answer, stream))
         finally:
             tell_alarms(judgement.alarms, self.on_alarm)
@@ -347,16 +349,6 @@ class Guard:
                 found[place] = _finite(self.model.predict(request.inputs))
         return found
 
-    def _released(self, request: Request, outputs: Outputs, judgement: Judgement) -> Answer:
-        """The answer that `judgement` leaves of `outputs`, charged and filtered."""
-        levels, charged = self._charge(request, outputs, tuple(self._level(each) for each in judgement.actions))
-        texts, levels, filtered = self._filter(request, outputs, levels)
-        verdicts, default = (*judgement.verdicts, *charged, *filtered), self.policy.release.default
-        answer = released_answer(request.id, self.model.spec, outputs, levels, verdicts, default, self._settings, texts)
-        if self._parts.certifier is None or judgement.certified is None:
-            return answer
-        return replace(answer, certified=self._parts.certifier.released(judgement.certified, levels))
-
     @contextmanager
     def _reporting_failure(self, request: Request) -> Iterator[None]:
         """A model that fails within is on record, and its reasons stay with the operator."""
@@ -366,78 +358,6 @@ class Guard:
             _log.exception("the model failed")
             self._append(model_failure(request.account, request.digests, request.origin))
             raise ModelError("the model could not answer this input") from error
-
-    def _level(self, action: Action) -> Level:
-        if action is Action.WITHHOLD:
-            return Level.WITHHELD
-        if action is Action.COARSEN:
-            return Level.LABEL if Level.LABEL in self.model.spec.task.levels else Level.WITHHELD
-        return self.policy.release.default
-
-    def _charge(
-        self, request: Request, outputs: Outputs, levels: tuple[Level, ...]
-    ) -> tuple[tuple[Level, ...], list[Verdict]]:
-        """The levels that fit the budgets of the account and its parents, who have then paid for them."""
-        budgets = budgets_for(self.policy.budget, request.principal, self._parts.release_name)
-        if not request.retrieved:
-            bits = self.policy.source.upload_bits
-            budgets |= upload_budgets(self.policy.budget, bits, request.principal, self._parts.release_name)
-        if not budgets:
-            return levels, []
-        try:
-            offered = {level: self._offers(level, outputs) for level in set(levels)}
-            asks = [PriceRequest(digest, offered[level]) for digest, level in zip(request.asked, levels, strict=True)]
-            step = partial(charge_accounts, list(budgets.values()), utc_day(self.clock()), asks)
-            fitting, verdicts = self.store.transact_all(list(budgets), step)
-        except Exception as error:
-            failed = failed_part(self.policy.on_error, "budget", error)
-            withheld = failed.action is Action.WITHHOLD
-            return (Level.WITHHELD,) * len(levels) if withheld else levels, [failed]
-        return tuple(fitting), verdicts
-
-    def _offers(self, level: Level, outputs: Outputs) -> Offers:
-        """What a row may leave as from `level` on, with bits, those of its certificate among them."""
-        found = offers(self.model.spec.task, outputs.scores, level, self._settings)
-        if self._parts.certifier is None:
-            return found
-        if not found and self.policy.certify.action is Action.WITHHOLD:  # that a row is withheld tells of the model
-            found = ((Level.WITHHELD, 0.0),)
-        return tuple((each, bits + self._parts.certifier.bits(each)) for each, bits in found)
-
-    def _filter(
-        self, request: Request, outputs: Outputs, levels: tuple[Level, ...]
-    ) -> tuple[tuple[str | None, ...], tuple[Level, ...], list[Verdict]]:
-        """The texts that leave of a report model's, at which levels; none unfiltered, and none that fails to be."""
-        if not outputs.texts or self._parts.reports is None:
-            return (None,) * len(outputs.texts), levels, []
-        try:
-            found = self._parts.reports.filtered(outputs.texts, levels, request.known)
-            return found.texts, found.levels, [found.verdict]
-        except Exception as error:
-            levels, failed = self._unfiltered(levels, error)
-            return (None,) * len(levels), levels, [failed]
-
-    def _open_filter(
-        self, request: Request, levels: tuple[Level, ...]
-    ) -> tuple[RedactionStream | None, tuple[Level, ...], list[Verdict]]:
-        """What the text of a stream leaves through, None where no text leaves."""
-        if self._parts.reports is None or levels != (Level.FULL,):
-            return None, levels, []
-        try:
-            return self._parts.reports.open(request.known[0] if request.known else None), levels, []
-        except Exception as error:
-            levels, failed = self._unfiltered(levels, error)
-            return None, levels, [failed]
-
-    def _unfiltered(self, levels: tuple[Level, ...], error: Exception) -> tuple[tuple[Level, ...], Verdict]:
-        """The levels that are left where texts cannot be filtered: findings alone, or as the site chose nothing."""
-        failed = failed_part(self.policy.on_error, REPORT_FILTER, error)
-        least = Level.WITHHELD if failed.action is Action.WITHHOLD else Level.LABEL
-        return tuple(max(each, least) for each in levels), failed
-
-    @property
-    def _settings(self) -> ReleaseSettings:
-        return release_settings(self.policy, self.profile.codebook, self.profile.pools)
 
     def _query_record(
         self, request: Request, judgement: Judgement, answer: Answer, stream: str = ""

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from medward.guard import defenses
+from medward.guard.accounts.monitors import observe_batch
 from medward.guard.accounts.stores import CorruptStateError, MemoryStore
 from medward.guard.accounts.suspension import SuspendedError, suspend_account
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
@@ -156,6 +158,52 @@ def test_a_state_that_cannot_be_read_fails_for_its_account_alone(make_guard):
     found = guard.answer_all([query(ROWS[:1], ("whole",)), query(ROWS[:1], ("torn",)), query(ROWS[1:2], ("whole",))])
     assert [each.levels[0] for each in found] == [Level.ROUNDED, Level.WITHHELD, Level.ROUNDED]
     assert guard.store.get("whole")["e-process"]["n"] == 2
+
+
+def test_a_request_that_cannot_be_looked_at_fails_alone_and_counts_for_nobody(make_guard, monkeypatch):
+    def failing(policy, profile, inputs, outputs):
+        if (inputs == POISON).any():
+            raise ZeroDivisionError
+        return observe_batch(policy, profile, inputs, outputs)
+
+    monkeypatch.setattr(defenses, "observe_batch", failing)
+    guard = make_guard()
+    poisoned = np.full((1, 3), POISON)
+    found = guard.answer_all([query(ROWS[:1], ("a",)), query(poisoned, ("b",)), query(ROWS[1:2], ("a",))])
+    assert [type(each) for each in found] == [Answer, ZeroDivisionError, Answer]
+    assert guard.store.get("a")["e-process"]["n"] == 2
+    assert guard.store.get("b") is None
+
+
+BUDGETED = Policy.model_validate({"on_error": "withhold", "budget": {"daily_bits": 1000.0}})
+
+
+def test_all_are_charged_in_one_transaction(make_guard):
+    charged = []
+
+    class Counted(MemoryStore):
+        def transact_all(self, keys, step, *, ttl=None):
+            charged.extend([[*keys]] if any("//leakage" in key for key in keys) else [])
+            return super().transact_all(keys, step, ttl=ttl)
+
+    guard = make_guard(BUDGETED, store=Counted())
+    guard.answer_all([query(ROWS[at : at + 1], ("a", each)) for at, each in enumerate("bcb")])
+    assert charged == [["a//leakage", "a/b//leakage", "a/c//leakage"]]
+    spent = {key: guard.store.get(key)["total"] for key in charged[0]}
+    assert spent["a//leakage"] == spent["a/b//leakage"] + spent["a/c//leakage"]
+    assert spent["a/b//leakage"] == 2 * spent["a/c//leakage"] > 0
+
+
+def test_a_budget_that_cannot_be_read_fails_for_its_account_alone(make_guard):
+    class Torn(MemoryStore):
+        def transact_all(self, keys, step, *, ttl=None):
+            if "torn//leakage" in keys:
+                raise CorruptStateError("store: the state of 'torn//leakage' is corrupt")
+            return super().transact_all(keys, step, ttl=ttl)
+
+    guard = make_guard(BUDGETED, store=Torn())
+    found = guard.answer_all([query(ROWS[:1], ("whole",)), query(ROWS[:1], ("torn",)), query(ROWS[1:2], ("whole",))])
+    assert [each.levels[0] for each in found] == [Level.ROUNDED, Level.WITHHELD, Level.ROUNDED]
 
 
 def test_a_store_that_is_away_withholds_all_and_is_asked_once(make_guard):

@@ -17,6 +17,7 @@ from support.report_models import (
 )
 
 from medward.guard import models
+from medward.guard.answering import release_settings
 from medward.guard.errors import MedwardError, ModelError
 from medward.guard.harden.losses.table import losses_of
 from medward.guard.pipeline import Guard
@@ -160,7 +161,10 @@ def test_a_budget_pays_for_the_text_there_could_have_been_then_for_findings(guar
     answer = ask(made, ROWS[-1:])
     spent = next(each.evidence["bits_total"] for each in answer.verdicts if each.part == "leakage")
     texts, labels = levels.count(Level.FULL), levels.count(Level.LABEL)
-    bits = [made.model.spec.task.bits(np.zeros((1, 3)), each, made._settings) for each in (Level.FULL, Level.LABEL)]
+    bits = [
+        made.model.spec.task.bits(np.zeros((1, 3)), each, release_settings(policy, None))
+        for each in (Level.FULL, Level.LABEL)
+    ]
     assert spent == pytest.approx(texts * bits[0] + labels * bits[1], abs=0.02)
 
 
