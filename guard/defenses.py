@@ -168,7 +168,7 @@ class Defenses:
         return [found[place] for place in range(len(asked))]
 
     def _look(self, profile: Profile, asked: Sequence[tuple[Request, Outputs]]) -> list[_Look]:
-        """One pass over the rows of all requests; raises where a part fails over several, to be looked at one by one."""
+        """One pass over the rows of all requests; raises where a part fails over several, to be looked at alone."""
         inputs = np.concatenate([request.inputs for request, _ in asked])
         judged = self.spec.judged(joined_outputs([outputs for _, outputs in asked]))
         sight, away = observe_batch(self.policy, profile, inputs, judged)
