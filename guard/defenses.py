@@ -270,7 +270,9 @@ class Defenses:
         steps = [
             PathStep(
                 keys=request.accounts,
-                watch=partial(self.monitors_of(request.principal).watch, request.digests, sight.look.sight),
+                monitors=self.monitors_of(request.principal),
+                digests=request.digests,
+                sight=sight.look.sight,
                 near=sight.near[0],
             )
             for request, sight in zip(requests, sights, strict=True)

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from medward.guard.accounts.names import MAX_DEPTH
 from medward.guard.errors import MedwardError
 from medward.guard.monitors.base import ANSWER_MARKS, CONTENT_CODES, Bet, BetSettings, Monitor, Observations
@@ -117,7 +119,16 @@ class AccountMonitors:
 
     def watch(self, digests: Sequence[str], sight: Observations, state: Any) -> tuple[Any, AccountStep]:
         """Step through a batch. What the verdict asks beyond the action before is news to a person."""
+        state, (found,) = self.watch_all([(digests, sight)], state)
+        return state, found
+
+    def watch_all(
+        self, batches: Sequence[tuple[Sequence[str], Observations]], state: Any
+    ) -> tuple[Any, list[AccountStep]]:
+        """Step through several batches as `watch` does through one after the other; the same parts see each of them."""
         state = _migrated(state, self.combined.name)
+        digests = [digest for own, _ in batches for digest in own]
+        sight = _joined([seen for _, seen in batches])
         codes = sight.get(CONTENT_CODES, [""] * len(digests))
         state[RECENT], repeated = find_repeats(
             state.get(RECENT) or no_inputs(), digests, codes, self.radius, sight.get(ANSWER_MARKS)
@@ -135,9 +146,29 @@ class AccountMonitors:
                     state[name] = own
                 values[name] = _without_repeats(bet, found, repeated) if any_repeated else found
         standing = self.combined.resume(state.get(self.combined.name))
-        before = self.combined.action(standing["peak"])
-        state[self.combined.name], verdict = fold_bets(self.combined, standing, values, len(digests))
-        return state, (before, verdict, values)
+        steps: list[AccountStep] = []
+        first = 0
+        for own_digests, _ in batches:
+            rows = slice(first, first := first + len(own_digests))
+            bets = {name: column[rows] for name, column in values.items()}
+            before = self.combined.action(standing["peak"])
+            standing, verdict = fold_bets(self.combined, standing, bets, len(own_digests))
+            steps.append((before, verdict, bets))
+        state[self.combined.name] = standing
+        return state, steps
+
+
+def _joined(sights: Sequence[Observations]) -> Observations:
+    """The columns of several batches, one below the other."""
+    (first, *others) = sights
+    if not others:
+        return first
+    return {
+        name: np.concatenate([sight[name] for sight in sights])
+        if isinstance(column, np.ndarray)
+        else [value for sight in sights for value in sight[name]]
+        for name, column in first.items()
+    }
 
 
 def _without_repeats(bet: Bet, values: list[float], repeated: Sequence[str]) -> list[float]:

@@ -5,22 +5,23 @@ One transaction takes them all: a query counts everywhere or nowhere, and severa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from medward.guard.accounts.monitors import AccountStep, count_near_duplicates
+from medward.guard.accounts.monitors import AccountMonitors, AccountStep, count_near_duplicates
 from medward.guard.accounts.names import checked_principal
 from medward.guard.accounts.stores import CorruptStateError, Store
 from medward.guard.audit.record import AuditSink, account_reset
+from medward.guard.monitors.base import Observations
 from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
 from medward.guard.policy import DuplicatesPolicy
 from medward.guard.request import Request
 from medward.guard.types import Action, Ints, Principal, Verdict
 
-Watch = Callable[[Any], tuple[Any, AccountStep]]
-"""The step of one account's monitors: `Monitors.watch` of a batch."""
 DuplicateVerdict = tuple[Action, Verdict]
 """Of the account itself: the action its near-duplicates asked for before, and the verdict."""
 PathFound = tuple[list[AccountStep | Exception], DuplicateVerdict | Exception | None]
@@ -60,13 +61,16 @@ class NearDuplicateBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathStep:
-    """A path step is what one query does to the states of its path: `watch` steps each of the accounts `keys`.
+    """A path step is what one query does to the states of its path.
 
+    `monitors` step each of the accounts `keys` through its rows, of which they have the `digests` and the `sight`;
     `near` counts near-duplicates for the last of them, the account itself.
     """
 
     keys: Sequence[str]
-    watch: Watch
+    monitors: AccountMonitors
+    digests: Sequence[str]
+    sight: Observations
     near: NearDuplicateBatch | None = None
 
     @property
@@ -74,25 +78,63 @@ class PathStep:
         """The keys of the lists of near-duplicates that it touches."""
         return self.near.keys if self.near else []
 
-    def take(self, states: dict[str, Any], now: float) -> PathFound:
-        """Step all of its `states`, which change in place, and tell what was found; what fails is left as it was."""
-        seen: list[AccountStep | Exception] = []
-        for key in self.keys:
-            try:
-                states[key], each = self.watch(states[key])
-                seen.append(each)
-            except Exception as error:
-                seen.append(error)
+    def is_seen_as(self, other: PathStep) -> bool:
+        """Whether one account can be stepped through both at once."""
+        return self.monitors is other.monitors and self.sight.keys() == other.sight.keys()
+
+    def count(self, states: dict[str, Any], now: float) -> DuplicateVerdict | Exception | None:
+        """Count near-duplicates in `states`, which change in place; where that fails, the lists are forgotten."""
         if not self.near:
-            return seen, None
+            return None
         try:
             after, found = self.near.index.step({name: states[name] for name in self.lists}, self.near.arrivals, now)
             account, counted = count_near_duplicates(self.near.monitor, found, states[self.keys[-1]])
             states |= {**after, self.keys[-1]: account}
-            return seen, counted
+            return counted
         except Exception as error:
             states |= dict.fromkeys(self.lists)
-            return seen, error
+            return error
+
+
+def _watched(steps: Sequence[PathStep], states: dict[str, Any]) -> list[list[AccountStep | Exception]]:
+    """Step all accounts of `steps` in `states`, which change in place; what fails is left as it was.
+
+    No account's state rests on another's, so each is stepped through all that concerns it, in their order.
+    """
+    found: dict[tuple[int, str], AccountStep | Exception] = {}
+    concerned: dict[str, list[int]] = {}
+    for place, step in enumerate(steps):
+        for key in step.keys:
+            concerned.setdefault(key, []).append(place)
+    for key, places in concerned.items():
+        for _, run in groupby(_alike_runs(steps, places), key=itemgetter(0)):
+            own = [place for _, place in run]
+            states[key], outcomes = _stepped(states[key], [steps[place] for place in own])
+            found |= {(place, key): outcome for place, outcome in zip(own, outcomes, strict=True)}
+    return [[found[place, key] for key in step.keys] for place, step in enumerate(steps)]
+
+
+def _alike_runs(steps: Sequence[PathStep], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The number of its run, and each of `places`: of a run are neighbours that can be stepped through at once."""
+    run = 0
+    for before, place in zip([places[0], *places], places, strict=False):
+        run += not steps[place].is_seen_as(steps[before])
+        yield run, place
+
+
+def _stepped(state: Any, steps: Sequence[PathStep]) -> tuple[Any, list[AccountStep | Exception]]:
+    """The state of one account after `steps`, and what each found; where they fail at once, one after the other."""
+    try:
+        state, seen = steps[0].monitors.watch_all([(step.digests, step.sight) for step in steps], state)
+        return state, [*seen]
+    except Exception as error:
+        if len(steps) == 1:
+            return state, [error]
+    found: list[AccountStep | Exception] = []
+    for step in steps:
+        state, outcomes = _stepped(state, [step])
+        found += outcomes
+    return state, found
 
 
 def step_paths(store: Store, steps: Sequence[PathStep], *, ttl: float) -> list[PathFound]:
@@ -108,7 +150,8 @@ def step_paths(store: Store, steps: Sequence[PathStep], *, ttl: float) -> list[P
 
     def step_all(states: list[Any]) -> tuple[list[Any], list[PathFound]]:
         held = dict(zip(keys, states, strict=True))
-        found = [step.take(held, now) for step in steps]
+        watched = _watched(steps, held)
+        found = [(seen, step.count(held, now)) for step, seen in zip(steps, watched, strict=True)]
         return [held[key] for key in keys], found
 
     try:

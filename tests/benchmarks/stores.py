@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from statistics import mean, median
 from tempfile import TemporaryDirectory
@@ -124,7 +124,7 @@ def ask(store: Store, account: str, query: int) -> None:
         arrivals=[ImageSeen(images[0], code, f"{account} {query}", 0, "hospital")],
     )
     keys = ["hospital", "hospital/radiology", f"hospital/radiology/{account}"]
-    asked = PathStep(keys=keys, watch=partial(monitors.watch, [f"{query}"], seen), near=near)
+    asked = PathStep(keys=keys, monitors=monitors, digests=[f"{query}"], sight=seen, near=near)
     ((path, counted),) = step_paths(store, [asked], ttl=86400)
     assert not [each for each in (*path, counted) if isinstance(each, Exception)]
 
