@@ -258,7 +258,7 @@ def hostile_sockets(
                 "slow": hostile.slow,
                 "idle": hostile.idle,
                 "opened": hostile.opened,
-                "statuses": named(hostile.statuses),
+                "statuses": dict(hostile.statuses),
             },
             "answers_not_once_on_record": lost,
         },

@@ -1,8 +1,14 @@
-"""Sockets that take what others need: bodies that come byte by byte, and connections on which nothing is asked."""
+"""Sockets that take what others need: bodies that come byte by byte, and connections on which nothing is asked.
+
+As a script, ``hostile_sockets.py HOST PORT TOKEN SLOW IDLE``, a process of its own that is at work until its input ends,
+so that those who suffer by it do not share an event loop with it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -22,21 +28,36 @@ class HostileSockets:
     token: str
     slow: int = 34
     idle: int = 300
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: Counter[str] = field(default_factory=Counter)
     opened: int = 0
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
-        """They are there meanwhile."""
-        tasks = [asyncio.create_task(self._again(self._slowly)) for _ in range(self.slow)]
-        tasks += [asyncio.create_task(self._again(self._idly)) for _ in range(self.idle)]
-        await asyncio.sleep(0.5)
+        """They are there meanwhile, in a process of their own; what they got is counted at the end."""
+        told = [*self.address, self.token, self.slow, self.idle]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, __file__, *map(str, told), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
         try:
             yield
         finally:
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            found = json.loads((await process.communicate())[0])
+            self.opened += found["opened"]
+            self.statuses += Counter(found["statuses"])
+
+    async def work(self) -> None:
+        """Be at work until the input ends, which is told what came of it."""
+        tasks = [asyncio.create_task(self._again(self._slowly)) for _ in range(self.slow)]
+        tasks += [asyncio.create_task(self._again(self._idly)) for _ in range(self.idle)]
+        await asyncio.sleep(1)
+        print("at work", flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        print(json.dumps({"opened": self.opened, "statuses": self.statuses}))
 
     async def _again(self, once) -> None:
         while True:
@@ -57,9 +78,14 @@ class HostileSockets:
             while not answer.done():
                 writer.write(b" ")
                 await asyncio.wait((answer,), timeout=1)
-            self.statuses[int((await answer)[9:12])] += 1
+            self.statuses[(await answer)[9:12].decode()] += 1
         finally:
             answer.cancel()
 
     async def _idly(self, reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read(1)
+
+
+if __name__ == "__main__":
+    host, port, token, slow, idle = sys.argv[1:]
+    asyncio.run(HostileSockets((host, int(port)), token, int(slow), int(idle)).work())
