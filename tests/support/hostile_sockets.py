@@ -1,7 +1,7 @@
 """Sockets that take what others need: bodies that come byte by byte, and connections on which nothing is asked.
 
-As a script, ``hostile_sockets.py HOST PORT TOKEN SLOW IDLE``, a process of its own that is at work until its input ends,
-so that those who suffer by it do not share an event loop with it.
+As a script, ``hostile_sockets.py HOST PORT TOKEN SLOW IDLE``, it is a process that is at work until its input ends, so
+that those who suffer by it do not share an event loop with it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class HostileSockets:
         try:
             yield
         finally:
-            found = json.loads((await process.communicate())[0])
+            found = json.loads((await process.communicate(b""))[0])
             self.opened += found["opened"]
             self.statuses += Counter(found["statuses"])
 
