@@ -49,7 +49,7 @@ from medward.guard.pending_answer import PendingAnswer, already_recorded, wait_r
 from medward.guard.policy import Policy
 from medward.guard.privacy_policy import idle_filters
 from medward.guard.profile import Profile, idle_screens
-from medward.guard.readiness import lacking_parts
+from medward.guard.readiness import ModelTrial, lacking_parts
 from medward.guard.releaser import Releaser
 from medward.guard.report_stream import ReportStream
 from medward.guard.request import Request
@@ -106,6 +106,7 @@ class Guard:
     _worker: ThreadPoolExecutor = field(
         default_factory=partial(ThreadPoolExecutor, 1, "medward-guard"), init=False, repr=False, compare=False
     )
+    _trial: ModelTrial = field(default_factory=ModelTrial, init=False, repr=False, compare=False)
     _within: threading.local = field(default_factory=threading.local, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -319,8 +320,10 @@ class Guard:
     def check_ready(self) -> tuple[str, ...]:
         """Write to the store, and try the audit log: what is away, a sentence each, while queries are answered.
 
-        Raises `UnavailableError` where a query could not be answered now: with ``on_error = "withhold"``, if any is.
+        Raises `UnavailableError` where a query could not be answered now: with ``on_error = "withhold"``, if any is,
+        and where the model failed at the last query and fails at a row of random numbers (`ModelTrial`).
         """
+        self._trial.check(lambda row: _finite(self.model.predict(row)), self.model.spec)
         lacking = lacking_parts(self.store, self.audit, withhold=self.policy.on_error == "withhold")
         commissioned = "" if self._commissioner is None else self._commissioner.status()
         return (*lacking, commissioned) if commissioned else lacking
@@ -354,7 +357,9 @@ class Guard:
         """A model that fails within is on record, and its reasons stay with the operator."""
         try:
             yield
+            self._trial.failed = False
         except (Exception, SystemExit) as error:
+            self._trial.failed = True
             _log.exception("the model failed")
             self._append(model_failure(request.account, request.digests, request.origin))
             raise ModelError("the model could not answer this input") from error

@@ -16,8 +16,8 @@ from medward.guard.errors import MedwardError
 from medward.guard.intake.decode import is_dicom
 
 SPLIT_FOLDERS = ("train", "selection", "val", "calibration", "test", "holdout")
-RASTER_STARTS = (b"\x89PNG", b"\xff\xd8\xff")
-IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".dcm", ".dicom")
+RASTER_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+IMAGE_ENDS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom")
 
 
 def image_files(folder: Path, labels: Path | None) -> list[Path]:
@@ -31,9 +31,9 @@ def image_files(folder: Path, labels: Path | None) -> list[Path]:
         (files if is_image(path) else others).append(path)
     if not files:
         held = f"only other files, as {others[0].name}" if others else "no files"
-        raise MedwardError(f"{folder}: holds no PNG, JPEG or DICOM files, {held}")
+        raise MedwardError(f"{folder}: holds no PNG, JPEG, TIFF or DICOM files, {held}")
     if others:
-        log.warning("%s: not read, no PNG, JPEG or DICOM: %d files, as %s", folder, len(others), others[0].name)
+        log.warning("%s: not read, no PNG, JPEG, TIFF or DICOM: %d files, as %s", folder, len(others), others[0].name)
     return files
 
 

@@ -79,8 +79,8 @@ def check_npz(path: Path) -> None:
     if path.is_dir():
         if kind not in KINDS:
             raise MedwardError(
-                f"{path}: is a folder without PNG, JPEG or DICOM files, not a readable npz; give the folder that holds "
-                "them, a table or an npz"
+                f"{path}: is a folder without PNG, JPEG, TIFF or DICOM files, not a readable npz; give the folder that "
+                "holds them, a table or an npz"
             )
         raise MedwardError(f"{path}: is a folder of {kind} files, not a readable npz; {KINDS[kind][1]}")
     if kind in KINDS:

@@ -27,7 +27,7 @@ def is_dicom(file: bytes) -> bool:
 
 
 def decode_file(file: bytes, intake: Intake) -> Picture:
-    """Decode one PNG, JPEG or DICOM `file`, by what it holds and not by what it is called."""
+    """Decode one PNG, JPEG, TIFF or DICOM `file`, by what it holds and not by what it is called."""
     name, extra = ("dicom", "dicom") if is_dicom(file) else ("raster", "images")
     module = image_library(f"medward.guard.intake.{name}", "image files", extra)
     picture: Picture = module.read_dicom(file, intake) if name == "dicom" else module.read_raster(file, intake)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("medward")
 _PREFIX = "medward-rate"
 _PATIENCE = 0.5  # seconds that a Redis may take
+_CLOCKS_DIFFER = 60.0  # seconds by which the clocks of replicas may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class AccountRate:
     """The rate of each account: never more requests than each of `items` says in any window of its length.
 
     Counted in this process, or in the Redis at `redis` for all replicas that count there. Windows go by the clocks of
-    the hosts. What is refused does not count.
+    the hosts; what was counted by a clock that was then set back is forgotten. What is refused does not count.
     """
 
     items: tuple[RateLimitItem, ...]
@@ -71,9 +72,26 @@ class AccountRate:
         with self._breaker.trying():
             try:
                 full = [item for item in self.items if not self._limiter.test(item, account)]
+                if full and self._forgot(full, account):
+                    full = [item for item in self.items if not self._limiter.test(item, account)]
                 if not full:
                     full = [item for item in self.items if not self._limiter.hit(item, account)]
                 ends = [self._limiter.get_window_stats(item, account).reset_time for item in full]
             except self._limiter.storage.base_exceptions as error:
                 raise UnavailableError(f"rate: the Redis that counts requests does not answer: {error}") from error
         return max((max(end - time.time(), 0.001) for end in ends), default=0.0)
+
+    def _forgot(self, full: list[RateLimitItem], account: str) -> bool:
+        """Forget counts of `full` windows that end later than one that begins now could: the clock was set back.
+
+        Otherwise an account would wait for as long as the clock was ahead, be it years.
+        """
+        now = time.time()
+        ahead = [
+            item
+            for item in full
+            if self._limiter.get_window_stats(item, account).reset_time > now + item.get_expiry() + _CLOCKS_DIFFER
+        ]
+        for item in ahead:
+            self._limiter.clear(item, account)
+        return bool(ahead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,7 @@ def create_app(
     on_failed_authentication: Callable[[FailedAuthentication], None] = ignore_failure,
     fhir: FhirSettings | None = None,
     source: DicomWebSource | None = None,
+    hosts: Collection[str] = (),
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
@@ -76,7 +77,8 @@ def create_app(
     the address of a Redis that counts ``limits.rate`` for all replicas. `metrics` are those that the guard's own parts
     are counted in, if any. Beside keys the access tokens are taken that `identity` says. `on_failed_authentication` is
     told, in the event loop, who failed to say who asks, within ``limits.failures``. `fhir` is what answers in FHIR say
-    of the site, `source` the archive that studies are fetched from. The guard's store is closed when the app shuts
+    of the site, `source` the archive that studies are fetched from. `hosts` are the names that Host may have, any where
+    there are none. The guard's store is closed when the app shuts
     down.
     """
     limits = limits or Limits()
@@ -155,7 +157,7 @@ def create_app(
     problems.install_handlers(app)
     app.add_middleware(GZipMiddleware, compresslevel=1)  # of answers, for clients that accept it
     app.add_middleware(BodyMeter)
-    app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics, rejections=rejections)
+    app.add_middleware(Edge, spec=guard.model.spec, limits=limits, metrics=metrics, rejections=rejections, hosts=hosts)
     if origins:
         app.add_middleware(CORSMiddleware, **cross_origin_settings(origins))
     return app

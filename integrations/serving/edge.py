@@ -6,6 +6,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Collection
+from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import MutableHeaders
@@ -32,10 +34,21 @@ HEADERS = {
 }
 
 
+def host_name(request: Request) -> str:
+    """The name that the client asked for, without the port, "" where it says none or several."""
+    said = request.headers.getlist("host")
+    try:
+        return (urlsplit(f"//{said[0]}").hostname or "") if len(said) == 1 else ""
+    except ValueError:
+        return ""
+
+
 class Edge:
     """ASGI middleware. A body is metered as it streams in, whether or not it declares a length, and inflated too.
 
-    HEAD is answered as GET is, without the body, since some load balancers probe so.
+    HEAD is answered as GET is, without the body, since some load balancers probe so. A body whose length is said in two
+    ways is refused (RFC 9112, sec. 6.3), and so is a Host that is none of `hosts`, if there are any: a web page may
+    have its own name point to this machine (DNS rebinding).
     """
 
     def __init__(
@@ -46,12 +59,14 @@ class Edge:
         limits: Limits,
         metrics: Metrics,
         rejections: RejectionRecords | None = None,
+        hosts: Collection[str] = (),
     ) -> None:
         self.app = app
         self.spec = spec
         self.limits = limits
         self.metrics = metrics
         self.rejections = rejections
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -106,6 +121,11 @@ class Edge:
 
     def _refusal(self, request: Request) -> HTTPException | None:
         """Why the request is refused on its headers alone."""
+        if self.hosts and host_name(request) not in self.hosts:
+            said = f"this server without keys answers to {', '.join(self.hosts)} only; ask it by one of these names"
+            return HTTPException(421, said, CLOSE)
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            return HTTPException(400, "Content-Length: must not come with Transfer-Encoding; send one of them", CLOSE)
         declared = request.headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit()):
             return HTTPException(400, "Content-Length: must be a whole number", CLOSE)

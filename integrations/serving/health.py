@@ -86,7 +86,7 @@ class ReadinessProbe:
             self._asking = asyncio.ensure_future(anyio.to_thread.run_sync(self._checked, abandon_on_cancel=True))
         done, _ = await asyncio.wait((self._asking,), timeout=PROBE_SECONDS)
         if not done:
-            return f"the store, the audit log or the keys did not answer within {PROBE_SECONDS:g} s"
+            return f"the store, the audit log, the keys or the model did not answer within {PROBE_SECONDS:g} s"
         self._asking = None
         return done.pop().result()
 
@@ -101,8 +101,9 @@ def readiness_probe(service: Service, known: Authenticator | None) -> Reachable:
     """The one probe of a server, for all routes that tell whether it is ready.
 
     It is not while the server stops, or while every thread hangs in the model; one that hangs is a note. Else the store
-    is written to and the log's disk, and the keys are read. Without the keys of an issuer whose tokens are taken it is
-    not ready, or has a note where the site answers without parts that are away (``on_error = "flag"``).
+    is written to and the log's disk, the keys are read, and a model that failed at the last query is tried. Without the
+    keys of an issuer whose tokens are taken it is not ready, or has a note where the site answers without parts that
+    are away (``on_error = "flag"``).
     """
     pool, tokens = service.pool, None if known is None else known.tokens
 

@@ -1,4 +1,4 @@
-"""Medward's own route: ``POST /v1/predict`` takes rows as JSON, a PNG, JPEG or DICOM file, or several as multipart."""
+"""Medward's own route: ``POST /v1/predict`` takes rows as JSON or as arrays, and image files, one or several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from medward.guard.intake.decode import decode_batch, file_pictures, model_intak
 from medward.guard.spec import ModelSpec
 from medward.guard.tasks.report import WrittenReport
 from medward.guard.types import Principal
+from medward.integrations.serving.array_bodies import array_rows, array_types, read_array_body
 from medward.integrations.serving.body import media_type, parse_body, read_json
 from medward.integrations.serving.clinical_forms import PLAIN_JSON, ClinicalForms, file_instances
 from medward.integrations.serving.forms import FIELDS, STUDY_FIELD, one_study, read_form
@@ -35,7 +36,7 @@ from medward.integrations.serving.rows import (
 )
 from medward.integrations.serving.service import LONGEST_STUDY, Received, Service, Study
 
-RASTER_TYPES, DICOM_TYPE = ("image/png", "image/jpeg"), "application/dicom"
+RASTER_TYPES, DICOM_TYPE = ("image/png", "image/jpeg", "image/tiff"), "application/dicom"
 FILE_TYPES = (*RASTER_TYPES, DICOM_TYPE)
 
 
@@ -45,7 +46,7 @@ def predict_router(
     """The route, for the model and limits of `service`; `caller` says who asks, `forms` what else may be accepted."""
     routes = APIRouter()
     spec, limits = service.guard.model.spec, service.limits
-    body_type, wanted = request_type(spec), wanted_form(spec)
+    body_type, wanted, arrays = request_type(spec), wanted_form(spec), array_types(spec)
     report = isinstance(spec.task, WrittenReport)
     if report:  # needs the extra `text`, as its filter does
         from medward.guard.intake.known_patients import known_patients
@@ -83,10 +84,12 @@ def predict_router(
         if kind == "application/json":
             body = await read_json(request, spec, limits)
             return lambda: Received(_inputs(parse_body(body, body_type, spec, limits.rows, wanted=wanted), spec))
+        if kind in arrays:
+            body = await read_array_body(request, kind, spec, limits)
+            return lambda: Received(array_rows(body, kind, spec, limits.rows))
         if kind != "multipart/form-data" and kind not in FILE_TYPES:
-            raise HTTPException(
-                415, f"send application/json, {', '.join(FILE_TYPES)}, or multipart/form-data with such files"
-            )
+            said = ", ".join(("application/json", *arrays, *FILE_TYPES))
+            raise HTTPException(415, f"send {said}, or multipart/form-data with such files")
         _files_or_415(spec)
         if kind != "multipart/form-data":
             files = [await request.body()]
@@ -149,7 +152,8 @@ def _files_or_415(spec: ModelSpec) -> None:
 def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
     """What the body may be, for OpenAPI."""
     body = either_schema([object_schema(key, schema) for key, schema in batch_schemas(spec, rows).items()])
-    content: dict[str, Any] = {"application/json": {"schema": body}}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content: dict[str, Any] = {"application/json": {"schema": body}} | dict.fromkeys(array_types(spec), binary)
     try:
         model_intake(spec)
     except MedwardError:
@@ -167,5 +171,4 @@ def _content(spec: ModelSpec, rows: int) -> dict[str, Any]:
     types = dict.fromkeys(FIELDS, ", ".join(RASTER_TYPES)) | {"dicom": DICOM_TYPE}
     kinds = {name: {"contentType": types[name]} for name in FIELDS}
     content["multipart/form-data"] = {"schema": form, "encoding": kinds}
-    binary = {"schema": {"type": "string", "format": "binary"}}
     return content | dict.fromkeys(FILE_TYPES, binary)

@@ -94,7 +94,7 @@ def install_handlers(app: FastAPI) -> None:
 
     def unanswerable(request: Request, error: Exception) -> JSONResponse:
         _log.error("request %s: %s", request.state.request_id, error, exc_info=error)
-        return problem_response(request, 503, UNANSWERABLE)
+        return problem_response(request, 503, UNANSWERABLE, {"Retry-After": "5"})
 
     def unavailable(request: Request, error: Exception) -> JSONResponse:
         _log.error("request %s: %s", request.state.request_id, error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +55,7 @@ def load_app(
     identity: IdentitySettings | None = None,
     fhir: Path | None = None,
     source: DicomWebSource | None = None,
+    hosts: Collection[str] = (),
 ) -> FastAPI:
     """The endpoint of the bundle at `bundle`, verified on loading.
 
@@ -64,7 +65,7 @@ def load_app(
     are taken as `identity` says.
     `on_alarm` is the guard's. `allow_code` and `expect` are those of `guard.bundle.folder.load`. `commissioning` is
     begun, or gone on with where it was begun before; without keys it is that of the one anonymous organisation. `fhir`
-    is a file of `FhirSettings`, `source` the archive that studies are fetched from.
+    is a file of `FhirSettings`, `source` the archive that studies are fetched from, `hosts` those of `create_app`.
     """
     loaded = bundles.load_bundle(bundle, allow_code=allow_code, expect=expect)
     if loaded.card.certificate is not None:
@@ -111,6 +112,7 @@ def load_app(
         identity=identity,
         fhir=FhirSettings.load(fhir, guard.model.spec) if fhir else None,
         source=source,
+        hosts=hosts,
     )
 
 
@@ -182,6 +184,7 @@ def serve_bundle(
             identity=identity,
             fhir=fhir,
             source=source,
+            hosts=LOOPBACK if anonymous else (),
         )
         server = server_of(
             app,

@@ -66,7 +66,7 @@ def saved(array):
             "a folder of arrow",
             "load_from_disk",
         ),
-        ("folder", {}, "a folder without PNG, JPEG or DICOM files", "give the folder that holds them"),
+        ("folder", {}, "a folder without PNG, JPEG, TIFF or DICOM files", "give the folder that holds them"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -218,7 +218,7 @@ def test_dicom_files_say_whose_they_are_and_stand_beside_png(tmp_path, caplog):
     a, b, c = split.patients
     assert a == b != c
     assert "3 DICOM files; 8 x 6, grey; 2 patients, 3 studies; no labels" in caplog.text
-    assert "not read, no PNG, JPEG or DICOM: 3 files" in caplog.text
+    assert "not read, no PNG, JPEG, TIFF or DICOM: 3 files" in caplog.text
     assert "Ann" not in caplog.text
     write(tmp_path / "d", e_png=plain)
     with caplog.at_level(logging.INFO, "medward.data"):

@@ -5,32 +5,23 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from contextlib import contextmanager
 
 import anyio
 import httpx
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
-from support.host import files_no_larger_than
 from support.redis_server import DURABLE, running
 
 from medward.guard.accounts.stores import CorruptStateError, MemoryStore, SQLiteStore
-from medward.guard.audit.log import read_log, verify_log
-from medward.guard.bundle.make import protect
-from medward.guard.data.split import Split
 from medward.guard.errors import UnavailableError
 from medward.guard.policy import Policy
 from medward.integrations.redis_store import RedisStore
-from medward.integrations.serving import circuit_breaker, create_app, health, load_app
+from medward.integrations.serving import create_app, health
 from medward.integrations.serving.circuit_breaker import AWAY_KEPT, BreakerStore, CircuitBreaker
-from medward.integrations.serving.keys import KeyStore
 
-ROWS = np.random.default_rng(3).normal(size=(300, 4)).astype(np.float32)
 ROW = [0.5, -1.0, 2.0]
-READY = ("/readyz", "/v2/health/ready", "/v2/models/model/ready")
 
 
 class Clock:
@@ -199,78 +190,41 @@ def test_a_frozen_redis_is_waited_for_once_and_forgets_nothing(guarded, tmp_path
         store.close()
 
 
-# A state folder that is damaged under the server
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    model = LogisticRegression().fit(ROWS, ROWS[:, 0] > 0)
-    path = tmp_path_factory.mktemp("faults") / "bundle"
-    return protect(model, Split(ROWS), Policy(on_error="withhold"), path, classes=("no", "yes"))
-
-
-@contextmanager
-def moved(path, content=None):
-    """`path` is elsewhere for a while, and something else in its place."""
-    aside = path.with_name("aside")
-    path.rename(aside)
-    if content is not None:
-        path.write_bytes(content)
-    yield
-    aside.replace(path)
-
-
-@contextmanager
-def damaged(path):
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-3] + b"x" + whole[-2:])
-    yield
-    path.write_bytes(whole)
-
-
-@contextmanager
-def full_disk(path):
-    with files_no_larger_than(path.stat().st_size):
-        yield
-
-
-FAULTS = {
-    "log damaged": lambda state: damaged(state / "audit.jsonl"),
-    "disk full": lambda state: full_disk(state / "audit.jsonl"),
-    "keys unreadable": lambda state: moved(state / "keys.json", b"{"),
-    "accounts gone": lambda state: moved(state / "accounts.db"),
-    "accounts replaced": lambda state: moved(state / "accounts.db", b""),
-}
+# Readiness
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_of_the_state_is_503_and_not_ready_until_it_is_mended(bundle, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(circuit_breaker, "AWAY_KEPT", 0.0)
-    monkeypatch.setattr(health, "PROBE_SECONDS", 30.0)  # however slow the machine
-    keys = KeyStore(tmp_path / "keys.json")
-    token, watcher = keys.add(("clinic",)), keys.add(("operations",), scope="metrics")
-    app = load_app(bundle.path, state=tmp_path)
-    with TestClient(app, raise_server_exceptions=False) as client:
+@pytest.mark.parametrize("on_error", ["withhold", "flag"])
+def test_a_model_that_fails_at_every_input_is_not_ready_and_one_that_fails_at_some_is(
+    make_guard, linear_model, on_error
+):
+    class Failing:
+        spec = linear_model.spec
+        at: object = None
 
-        def statuses():
-            asked = client.post("/v1/predict", json={"inputs": ROWS[:1].tolist()}, headers={"X-API-Key": token})
-            assert "retry-after" in asked.headers or asked.status_code == 200
-            return asked.status_code, *(client.get(path).status_code for path in (*READY, "/healthz"))
+        def predict(self, inputs):
+            if self.at is ... or self.at in inputs:
+                raise RuntimeError("a secret of the model")
+            return linear_model.predict(inputs)
 
-        assert statuses() == (200, 200, 200, 200, 200)
-        with FAULTS[fault](tmp_path):
-            assert statuses() == (503, 503, 503, 503, 200)
-            told = client.get("/readyz", headers={"X-API-Key": watcher}).json()["detail"]
-            if fault != "keys unreadable":  # then nobody is known
-                assert ("audit.jsonl" if fault == "log damaged" else "accounts.db") in told
-            assert str(tmp_path) not in client.get("/readyz").text
-        ends = time.monotonic() + 30
-        while (found := statuses()) != (200, 200, 200, 200, 200):  # what a key's use waits on may be the one trial
-            assert time.monotonic() < ends, found
-    records = list(read_log(tmp_path / "audit.jsonl"))
-    assert [record["levels"] for record in records if "levels" in record].count(["rounded"]) == 2
-    assert verify_log(tmp_path / "audit.jsonl").records == len(records)
+    model = Failing()
+    app = create_app(make_guard(Policy(on_error=on_error), model=model), keys=None)
+    client = TestClient(app, raise_server_exceptions=False)
+
+    def statuses():
+        return ask(client).status_code, client.get("/readyz").status_code
+
+    assert statuses() == (200, 200)
+    model.at = np.float32(ROW[0])
+    assert statuses() == (503, 200)
+    model.at = ...
+    assert statuses() == (503, 503)
+    told = client.get("/readyz")
+    assert "fails at every input" in told.text
+    assert "secret" not in told.text
+    model.at = None
+    assert client.get("/readyz").status_code == 200, "though nobody has asked since"
+    assert statuses() == (200, 200)
 
 
 def test_a_check_that_does_not_return_is_not_ready_and_asked_once(make_guard, monkeypatch):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import time
+from contextlib import ExitStack
 
+import anyio
 import pytest
 from starlette.testclient import TestClient
 from support.redis_server import DURABLE, running
@@ -105,3 +108,25 @@ def test_a_redis_that_does_not_count_is_an_outage_as_the_policy_has_it(replica, 
         if status == 503:
             assert answers[0].headers["retry-after"] == "5"
         server.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("years", [10, -10])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_clock_that_jumps_locks_nobody_out_for_longer_than_the_window(tmp_path, monkeypatch, years, shared):
+    """The control is a clock that goes on."""
+    now = time.time()
+    with ExitStack() as stack:
+        redis = stack.enter_context(running(tmp_path, *DURABLE)).url if shared else None
+        rate = AccountRate.of("2/minute", redis)
+        monkeypatch.setattr(time, "time", lambda: now)
+
+        def waits():
+            return [anyio.run(rate.wait, "clinic") for _ in range(3)]
+
+        assert [each > 0 for each in waits()] == [False, False, True]
+        now += 1
+        assert [0 < each <= 60 for each in waits()] == [True] * 3
+        now += years * 365 * 86400
+        assert [each > 0 for each in waits()] == [False, False, True]
+        now -= years * 365 * 86400
+        assert max(waits()) < 61, "what was counted before may still count"

@@ -141,9 +141,8 @@ def whole_answer(connection):
 def test_a_connection_may_wait_for_its_body_and_not_for_its_next_header(running):
     address = running(Limits(header_seconds=1))
     body = b'{"inputs": [[0, 0, 0, 0]]}'
-    header = (
-        f"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    lines = ("Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}")
+    header = "\r\n".join(["POST /v1/predict HTTP/1.1", *lines, "", ""])
     with socket.create_connection(address, 20) as slow:
         for _ in range(2):
             slow.sendall(header.encode())
@@ -152,6 +151,20 @@ def test_a_connection_may_wait_for_its_body_and_not_for_its_next_header(running)
             assert whole_answer(slow).startswith(b"HTTP/1.1 200")
         slow.sendall(b"P")
         wait_until(lambda: slow.recv(2**16) == b"")
+
+
+def test_a_server_without_keys_is_asked_by_the_names_of_its_own_machine_only(running):
+    """A web page whose own name was made to point here (DNS rebinding) asks by that name."""
+    host, port = running(Limits())
+    for name, status in {
+        f"127.0.0.1:{port}": 200, "localhost": 200, f"[::1]:{port}": 200, "LOCALHOST:80": 200,
+        "evil.example": 421, f"evil.example:{port}": 421, "127.0.0.1.evil.example": 421, "localhost@evil.example": 421,
+        "": 421, "[": 421,
+    }.items():  # fmt: skip
+        for path in ("/readyz", "/metrics", "/v1/models/model"):
+            answer = httpx.get(f"http://{host}:{port}{path}", headers={"Host": name})
+            assert answer.status_code == status, name
+    assert "answers to 127.0.0.1, ::1, localhost only" in answer.json()["detail"]
 
 
 def test_an_empty_key_file_is_warned_about(bundle, tmp_path, caplog):

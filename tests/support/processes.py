@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from medward.guard.audit.log import read_log
+from medward.guard.audit.log import read_log, verify_log
 from medward.integrations.serving.keys import KeyStore
 
 WHO = ("hospital-a", "key-1")
@@ -37,13 +38,20 @@ class Server:
 
 @contextmanager
 def serving(
-    bundle: Path, folder: Path, *options: str, environment: Mapping[str, str] | None = None
+    bundle: Path,
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    module: str = "medward",
 ) -> Iterator[Server]:
-    """Serve `bundle` from the working directory `folder`, with ``folder/state``; killed at the end."""
+    """Serve `bundle` from the working directory `folder`, with ``folder/state``; killed at the end.
+
+    `module` is what is run in the place of ``medward``.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "medward", "serve", str(bundle), "--state", "state", *options]
+    command = [sys.executable, "-m", module, "serve", str(bundle), "--state", "state", *options]
     with open(folder / "stderr", "wb") as stderr:
         process = subprocess.Popen(
             [*command, "--port", str(port)],
@@ -108,6 +116,14 @@ def kill_under_load(server: Server, rows: np.ndarray, *, after: int) -> list[str
 def lost_records(state: Path, acknowledged: list[str]) -> int:
     """How many acknowledged answers the audit log does not hold; raises when its chain is broken."""
     return len(set(acknowledged) - {record.get("query") for record in read_log(state / "audit.jsonl")})
+
+
+def not_once(state: Path, acknowledged: Sequence[str]) -> list[str]:
+    """Acknowledged answers that the audit log does not hold exactly once; raises when its chain is broken."""
+    log = state / "audit.jsonl"
+    verify_log(log)
+    kept = Counter(record["query"] for record in read_log(log) if "query" in record)
+    return [each for each in acknowledged if kept[each] != 1]
 
 
 @dataclass(frozen=True)
