@@ -110,6 +110,8 @@ def load_app(
         identity=identity,
         fhir=FhirSettings.load(fhir, guard.model.spec) if fhir else None,
         source=source,
+        bundle=loaded,
+        pinned=expect is not None,
     )
 
 
