@@ -17,12 +17,13 @@ class PendingAnswer:
     """A pending answer is judged and charged, and leaves by `result` only, once its record is durable.
 
     `recorded` is done then, or has the `UnavailableError` for which it cannot be. `withhold` is what the policy's
-    ``on_error`` says of that.
+    ``on_error`` says of that. `version` names what answered, where a server says so.
     """
 
     _answer: Answer
     recorded: Future[None]
     withhold: bool
+    version: str = ""
 
     def result(self) -> Answer:
         """The answer, once `recorded` is done; waits for it.

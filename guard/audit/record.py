@@ -18,6 +18,8 @@ StreamEnd = Literal["finished", "stopped", "failed"]
 """How a report that leaves piece by piece ended: with its text, by who asked, or by the model."""
 REPORT_ENDED = "report ended"
 RESET = "reset"
+POLICY_CHANGED = "policy changed"
+"""The event of a policy that takes another's place while a server runs; the records after it name theirs each."""
 REJECTED = "rejected"
 """The event of a request that was refused; `medward.integrations.serving` writes it."""
 
@@ -188,6 +190,14 @@ def report_ended(
 def model_failure(principal: str, inputs: Sequence[str], origin: QueryOrigin = UNKNOWN_ORIGIN) -> dict[str, Any]:
     """The record of a query that the model could not answer."""
     return {"event": "model failed", "principal": principal, "inputs": list(inputs), **origin.content}
+
+
+def policy_changed(
+    change: Mapping[str, Any], bundle_before: str, bundle: str, operator: str, origin: QueryOrigin = UNKNOWN_ORIGIN
+) -> dict[str, Any]:
+    """The record that a policy takes another's place: what changes, the digests of both bundles, and who asked."""
+    said = {"operator": operator, "bundle_before": bundle_before, "bundle": bundle}
+    return {"event": POLICY_CHANGED, **said, **change, **origin.content}
 
 
 def account_reset(principal: str, reason: str = "", operator: str = "") -> dict[str, Any]:

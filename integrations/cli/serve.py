@@ -127,7 +127,7 @@ def serve_command(
             log_format=log_format,
             log_level=log_level,
             fhir=fhir,
-            source=_source(source, source_mib, source_seconds),
+            source=archive_source(source, source_mib, source_seconds),
         )
 
 
@@ -137,7 +137,8 @@ def _asked(minutes: int | None, organisation: str | None, number: int) -> Commis
     return CommissioningAsked(minutes=minutes, organisation=organisation, number=number)
 
 
-def _source(url: str | None, mib: int, seconds: float) -> DicomWebSource | None:
+def archive_source(url: str | None, mib: int, seconds: float) -> DicomWebSource | None:
+    """The archive that the options say, None for none."""
     if url is None:
         return None
     from medward.integrations.clinical.dicomweb_source import DicomWebSource

@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from medward.guard.bundle.folder import Bundle
 from medward.guard.errors import MedwardError
 from medward.guard.pipeline import Guard
 from medward.guard.policy import Policy
@@ -44,6 +45,7 @@ from medward.integrations.serving.key_use import KeyUse
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
+from medward.integrations.serving.policy_reload import PolicyReloader
 from medward.integrations.serving.rejections import RejectionRecords
 from medward.integrations.serving.service import Service
 
@@ -68,6 +70,8 @@ def create_app(
     fhir: FhirSettings | None = None,
     source: DicomWebSource | None = None,
     hosts: Collection[str] = (),
+    bundle: Bundle | None = None,
+    pinned: bool = False,
 ) -> FastAPI:
     """An ASGI app that answers for `guard`. It says what it releases, never what a defense concluded.
 
@@ -78,14 +82,14 @@ def create_app(
     are counted in, if any. Beside keys the access tokens are taken that `identity` says. `on_failed_authentication` is
     told, in the event loop, who failed to say who asks, within ``limits.failures``. `fhir` is what answers in FHIR say
     of the site, `source` the archive that studies are fetched from. `hosts` are the names that Host may have, any where
-    there are none. The guard's store is closed when the app shuts
-    down.
+    there are none. The guard's store is closed when the app shuts down. With `bundle`, that of `guard`, its policy can be
+    reloaded (`PolicyReloader`, also ``app.state.reloader``); `pinned` says that it was loaded by a digest kept elsewhere.
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()
     service = Service.of(guard, limits, metrics, shared=keys is not None, version=version, rates_at=rates_at)
     if isinstance(guard.model.spec.task, WrittenReport):
-        metrics.redactions(lambda: guard.redactions)
+        metrics.redactions(lambda: service.guard.redactions)
     if keys is None:
         _log.warning("no keys are asked for: everybody who can reach this server is one anonymous principal")
     for note in guard.notes:
@@ -120,9 +124,11 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.service = service
+    reloader = None if bundle is None else PolicyReloader(bundle, service.place, metrics, pinned)
+    app.state.reloader = reloader
     reachable = health.readiness_probe(service, known)
     app.include_router(health.health_router(service, reachable, Holds(known, "metrics") if known else everybody))
-    forms = ClinicalForms(spec=guard.model.spec, version=version, settings=fhir or FhirSettings())
+    forms = ClinicalForms(spec=guard.model.spec, settings=fhir or FhirSettings())
     app.include_router(predict.predict_router(service, asking, forms, resize=resize))
     if DICOM_SR in forms.types:
         app.include_router(dicomweb_routes.store_router(service, asking, forms, resize=resize))
@@ -135,7 +141,7 @@ def create_app(
     app.include_router(kserve_v1.kserve_router(service, asking, reachable))
     app.include_router(inference_protocol.inference_router(service, asking, watching, reachable))
     if known is not None:
-        app.include_router(admin.admin_router(known.keys, guard.store, Caller(known, "admin")))
+        app.include_router(admin.admin_router(known.keys, guard.store, Caller(known, "admin"), reloader))
 
     @app.get(
         "/metrics",
@@ -152,6 +158,8 @@ def create_app(
 
     @app.get("/openapi.json", include_in_schema=False, dependencies=[Depends(asking)])
     async def schema() -> JSONResponse:
+        if app.version != service.version:  # a reload's
+            app.version, app.openapi_schema = service.version, None
         return JSONResponse(app.openapi())
 
     problems.install_handlers(app)

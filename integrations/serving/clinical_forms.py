@@ -34,10 +34,9 @@ FHIR_VERSION = "4.0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClinicalForms:
-    """The forms in which answers of the model of `spec` may leave besides JSON; `version` names the bundle."""
+    """The forms in which answers of the model of `spec` may leave besides JSON."""
 
     spec: ModelSpec
-    version: str
     settings: FhirSettings
 
     @property
@@ -82,12 +81,12 @@ class ClinicalForms:
         headers = commissioning_header(answer)
         if form == DICOM_SR:
             instances = check_reportable(self.spec.task, received.instances)
-            file = await anyio.to_thread.run_sync(lambda: dicom_report(answer, instances, version=self.version))
+            file = await anyio.to_thread.run_sync(lambda: dicom_report(answer, instances, version=received.version))
             return Response(file, media_type=DICOM_SR, headers=headers)
         bundle = fhir_bundle(
             answer,
             at=datetime.now(UTC),
-            version=self.version,
+            version=received.version,
             settings=self.settings,
             instances=received.instances,
             study=study or next(iter(received.studies), ""),

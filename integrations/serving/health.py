@@ -144,7 +144,7 @@ def health_router(service: Service, reachable: Reachable, trusted: Callable[...,
     (``on_error = "flag"``), as a note says.
     """
     routes, told = APIRouter(), Depends(trusted)
-    path_name, notes = model_name(service.guard.model.spec), service.guard.notes
+    path_name = model_name(service.guard.model.spec)
 
     @routes.get("/healthz", summary="Alive")
     async def alive() -> Health:
@@ -153,7 +153,7 @@ def health_router(service: Service, reachable: Reachable, trusted: Callable[...,
     @routes.get("/readyz", summary="Ready", responses=problem_responses(503), response_model_exclude_none=True)
     async def ready(knowing: bool = told) -> Readiness:
         try:
-            found = [*notes, *await reachable()]
+            found = [*service.place.notes, *await reachable()]
         except UnavailableError as error:
             if not knowing:
                 raise

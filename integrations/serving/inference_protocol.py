@@ -100,7 +100,7 @@ def inference_router(
     `reachable` tells whether the model can answer.
     """
     routes = APIRouter(prefix="/v2")
-    spec, limits, version = service.guard.model.spec, service.limits, service.version
+    spec, limits = service.guard.model.spec, service.limits
     path_name, asking, watching = model_name(spec), Depends(caller), Depends(watcher)
     given = output_metadata(spec, certified=service.guard.policy.certify.enabled)
 
@@ -108,25 +108,28 @@ def inference_router(
         if name != spec.name:
             raise HTTPException(404, "no model of that name is served here")
 
+    def known_version(schema: dict[str, Any]) -> None:
+        schema["enum"] = [service.version]
+
     path_version = Path(
-        alias="version", description="The version that the metadata name.", json_schema_extra={"enum": [version]}
+        alias="version", description="The version that the metadata name.", json_schema_extra=known_version
     )
 
     def versioned(name: str = path_name, wanted: str = path_version) -> None:
         named(name)
-        if wanted != version:
-            raise HTTPException(404, f"{spec.name} is served in version {version} only")
+        if wanted != service.version:
+            raise HTTPException(404, f"{spec.name} is served in version {service.version} only")
 
     def probed(name: str = path_name, wanted: str = path_version) -> None:
         named(name)
-        if wanted != version:  # which one it is only who has a key may know
+        if wanted != service.version:  # which one it is only who has a key may know
             raise HTTPException(404, "no such version is served here; the model's metadata name it")
 
     served = (("/models/{name}", Depends(named)), ("/models/{name}/versions/{version}", Depends(versioned)))
 
     @routes.get("", summary="Server metadata", responses=problem_responses(401, 403, 429), dependencies=[asking])
     async def server() -> ServerMetadata:
-        return ServerMetadata(name="medward", version=version, extensions=EXTENSIONS)
+        return ServerMetadata(name="medward", version=service.version, extensions=EXTENSIONS)
 
     @routes.post(
         "/repository/index",
@@ -140,10 +143,10 @@ def inference_router(
         asked = parse_body(raw, IndexRequest, spec, 0) if raw else IndexRequest()
         try:
             await reachable()
-            state = IndexedModel(name=spec.name, version=version, state="READY")
+            state = IndexedModel(name=spec.name, version=service.version, state="READY")
         except (UnavailableError, IntegrityError, HTTPException) as error:
             reason = error.detail if isinstance(error, HTTPException) else "a part the guard depends on does not answer"
-            state = IndexedModel(name=spec.name, version=version, state="UNAVAILABLE", reason=reason)
+            state = IndexedModel(name=spec.name, version=service.version, state="UNAVAILABLE", reason=reason)
         return [] if asked.ready and state.state != "READY" else [state]
 
     async def all_statistics() -> ServedStatistics:
@@ -151,13 +154,15 @@ def inference_router(
 
     async def metadata() -> ModelMetadata:
         taken = TensorMetadata(name="inputs", datatype="FP32", shape=[-1, *spec.row_shape])
-        return ModelMetadata(name=spec.name, versions=[version], platform="medward", inputs=[taken], outputs=given)
+        return ModelMetadata(
+            name=spec.name, versions=[service.version], platform="medward", inputs=[taken], outputs=given
+        )
 
     async def configuration() -> ModelConfiguration:
         return model_configuration(spec, given, limits.rows)
 
     def statistics_now() -> ModelStatistics:
-        return model_statistics(service.metrics.registry, spec.name, version)
+        return model_statistics(service.metrics.registry, spec.name, service.version)
 
     async def ready() -> Ready:
         await reachable()
@@ -179,14 +184,14 @@ def inference_router(
 
         async with service.admitted(request, principal):
             raw = await read_json(request, spec, limits)
-            answer = await service.answer(request, principal, read, study)
+            answer, received = await service.answer_received(request, principal, read, study)
         assert asked is not None
         outputs, binary = encoded_outputs(answer_tensors(answer, spec), wanted)
         unhonoured = {"not_honoured": ", ".join(asked.unhonoured)} if asked.unhonoured else {}
         said = {"answer": answer.id, "score_kind": answer.output, **_radius(answer), **_commissioned(answer)}
         told = InferResponse(
             model_name=spec.name,
-            model_version=version,
+            model_version=received.version,
             id=answer.id if asked.id is None else asked.id,
             parameters=said | unhonoured,
             outputs=outputs,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -98,7 +100,8 @@ class KeyFile:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(self.path.with_name(f".{self.path.name}.lock"), "w") as lock:
+        name = self.path.with_name(f".{self.path.name}.lock")
+        with open(name, "w", opener=partial(os.open, mode=0o600)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

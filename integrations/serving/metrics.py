@@ -85,12 +85,26 @@ class Metrics:
             buckets=STAGE_BUCKETS,
             registry=self.registry,
         )
+        self._reloads = Counter(
+            "medward_policy_reloads",
+            "Reloads of the policy that were asked for: taken, unchanged, refused.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self._served = Info("medward_served", "The model and the bundle that are served.", registry=self.registry)
 
     def serving(self, model: str, version: str, jobs: Callable[[], float]) -> None:
         """Say what is served, and show how many `jobs` there are, asked for at each reading."""
-        self._served.info({"model": model, "version": version})
+        self.served(model, version)
         self._jobs.set_function(jobs)
+
+    def served(self, model: str, version: str) -> None:
+        """Say what is served from now on."""
+        self._served.info({"model": model, "version": version})
+
+    def reloaded(self, outcome: Literal["taken", "unchanged", "refused"]) -> None:
+        """Count one reload of the policy that was asked for."""
+        self._reloads.labels(outcome).inc()
 
     def alarm(self, alarm: Alarm) -> None:
         """Count one alarm; never whose."""

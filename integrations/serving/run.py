@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -33,10 +32,10 @@ from medward.integrations.serving.logs import LogFormat, LogLevel, structured_lo
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.server import server_of
 from medward.integrations.serving.store import is_shared, open_store
+from medward.integrations.serving.transport import check_transport
 
 _log = logging.getLogger("medward")
 _told = logging.getLogger("medward.serving")
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def load_app(
@@ -113,6 +112,8 @@ def load_app(
         fhir=FhirSettings.load(fhir, guard.model.spec) if fhir else None,
         source=source,
         hosts=hosts,
+        bundle=loaded,
+        pinned=expect is not None,
     )
 
 
@@ -148,22 +149,16 @@ def serve_bundle(
     `identity` says. Alarms are told by all `notices`. The log goes to stderr (`structured_logs`).
     Raises `MedwardError` for an anonymous server that others could reach.
     """
-    if anonymous and identity is not None and identity.issuer:
-        raise MedwardError("identity.issuer: a server without keys asks for no tokens either; leave --no-keys out")
-    if anonymous and host not in LOOPBACK:
-        raise MedwardError(f"host {host}: a server without keys must stay on 127.0.0.1; add keys to open it")
-    if (certificate is None) != (private_key is None):
-        raise MedwardError("certificate and private_key: give both or neither")
-    if client_ca is not None:
-        _check_authorities(client_ca, certificate)
-    if certificate is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
-        except OSError as error:
-            reason = error.strerror or error
-            raise MedwardError(f"{certificate}, {private_key}: not a usable key pair: {reason}") from None
-    elif host not in LOOPBACK:
-        _log.warning("keys and patients' data travel in clear text on %s: give a certificate or put TLS in front", host)
+    clear_text = check_transport(
+        host,
+        anonymous=anonymous,
+        tokens=identity is not None and bool(identity.issuer),
+        certificate=certificate,
+        private_key=private_key,
+        client_ca=client_ca,
+    )
+    if clear_text:
+        _log.warning("%s", clear_text)
     limits, origins = limits or Limits(), checked_origins(origins)
     _check_free(host, port)
     with ExitStack() as held:
@@ -199,15 +194,6 @@ def serve_bundle(
             server.run()
         if not server.started:
             raise MedwardError(f"{host}:{port}: the server did not start; the log says why")
-
-
-def _check_authorities(client_ca: Path, certificate: Path | None) -> None:
-    if certificate is None:
-        raise MedwardError("client_ca: client certificates need TLS: give certificate and private_key too")
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(client_ca)
-    except OSError as error:
-        raise MedwardError(f"{client_ca}: holds no usable certificates: {error.strerror or error}") from None
 
 
 def _check_free(host: str, port: int) -> None:

@@ -4,19 +4,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import anyio
+import anyio.to_thread
 import uvicorn
 from fastapi import FastAPI
 
 from medward.integrations.serving.connections import Connection
 from medward.integrations.serving.limits import Limits
+from medward.integrations.serving.policy_reload import SIGNALLED, PolicyRefused, PolicyReloader
 from medward.integrations.serving.pool import Pool
 
 _log = logging.getLogger("medward")
@@ -25,14 +31,23 @@ _log = logging.getLogger("medward")
 class DrainingServer(uvicorn.Server):
     """uvicorn's server, but at SIGTERM it is not ready for `drain` seconds, in which it answers on, and then stops.
 
+    At SIGHUP `reloader`, if there is one, takes the policy that lies in the bundle's folder.
+
     Requests under way then have ``timeout_graceful_shutdown`` of `config`. A second SIGTERM, or SIGINT at any time,
     stops it at once. `pool` is that of its app; `clock` is in seconds.
     """
 
     def __init__(
-        self, config: uvicorn.Config, pool: Pool, drain: float, clock: Callable[[], float] = time.monotonic
+        self,
+        config: uvicorn.Config,
+        pool: Pool,
+        drain: float,
+        clock: Callable[[], float] = time.monotonic,
+        reloader: PolicyReloader | None = None,
     ) -> None:
         super().__init__(config)
+        self._reloader, self._reload_asked = reloader, False
+        self._reloading: asyncio.Task[None] | None = None
         self._pool, self._drain, self._clock = pool, drain, clock
         self._stops: float | None = None
 
@@ -45,8 +60,32 @@ class DrainingServer(uvicorn.Server):
         else:
             super().handle_exit(sig, frame)
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGHUP for a reload while the server runs, in the main thread, which alone is told of signals."""
+        if self._reloader is None or threading.current_thread() is not threading.main_thread():
+            with super().capture_signals():
+                yield
+            return
+        before = signal.signal(signal.SIGHUP, self._ask_reload)
+        try:
+            with super().capture_signals():
+                yield
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+    def _ask_reload(self, _sig: int, _frame: FrameType | None) -> None:
+        self._reload_asked = True
+
+    async def _reload(self, reloader: PolicyReloader) -> None:
+        with suppress(PolicyRefused):  # it is logged, and readiness says it
+            await anyio.to_thread.run_sync(reloader.reload, SIGNALLED)
+
     async def on_tick(self, counter: int) -> bool:
-        """Stop when the time to drain is over."""
+        """Reload where that was asked for; stop when the time to drain is over."""
+        if self._reload_asked and self._reloader is not None and (self._reloading is None or self._reloading.done()):
+            self._reload_asked = False
+            self._reloading = asyncio.create_task(self._reload(self._reloader))
         if self._stops is not None and self._clock() >= self._stops and not self.should_exit:
             super().handle_exit(signal.SIGTERM, None)
         stops: bool = await super().on_tick(counter)
@@ -89,4 +128,4 @@ def server_of(
         ssl_ca_certs=client_ca,
         ssl_cert_reqs=ssl.CERT_NONE if client_ca is None else ssl.CERT_REQUIRED,
     )
-    return DrainingServer(config, app.state.service.pool, limits.drain)
+    return DrainingServer(config, app.state.service.pool, limits.drain, reloader=app.state.reloader)

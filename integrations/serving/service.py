@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Callable, Sequence, Sized
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -29,6 +29,7 @@ from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.metrics import Metrics
 from medward.integrations.serving.pool import Pool
 from medward.integrations.serving.refusal import refusal
+from medward.integrations.serving.served_guard import ServedGuard, ServedPlace
 from medward.integrations.serving.work import Work
 
 if TYPE_CHECKING:  # needs the extra `text`
@@ -54,7 +55,8 @@ class Received:
     """The rows of a request, the studies that its files say they are of, what makes the files' own images, what is
     known of their patients, and which DICOM instance each row is, where that is asked for.
 
-    `retrieved` says that the server itself fetched them from the site's archive.
+    `retrieved` says that the server itself fetched them from the site's archive, `version` which bundle answered them,
+    once that is so.
     """
 
     inputs: Sized
@@ -63,6 +65,7 @@ class Received:
     known: Sequence[KnownIdentifiers | None] = ()
     instances: Sequence[DicomInstance | None] = ()
     retrieved: bool = False
+    version: str = ""
 
     def refuse_several_studies(self) -> None:
         """Raise `MedwardError` where the files are of more than one study."""
@@ -81,14 +84,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A guard, and the bounds within which it is asked."""
+    """The guard that answers, in its `place`, and the bounds within which it is asked."""
 
-    guard: Guard
+    place: ServedPlace
     limits: Limits
     pool: Pool
     arrivals: Arrivals
     metrics: Metrics
-    version: str
     rate: AccountRate | None = None
 
     @classmethod
@@ -96,18 +98,28 @@ class Service:
         cls, guard: Guard, limits: Limits, metrics: Metrics, *, shared: bool, version: str, rates_at: str | None
     ) -> Service:
         """All that asks `guard` within `limits`. `shared` says that there are several accounts, so one has a share."""
-        submit_all = partial(submit_in_turns, guard, limits.rows)
+        place = ServedPlace(ServedGuard(guard, version))
+        submit_all = partial(submit_to_served, place, limits.rows)
         pool = Pool(limits, shared, metrics.refused, note=metrics.stage, submit_all=submit_all)
         metrics.serving(guard.model.spec.name, version, lambda: pool.jobs)
         return cls(
-            guard=guard,
+            place=place,
             limits=limits,
             pool=pool,
             arrivals=Arrivals(limits, shared, metrics.refused),
             metrics=metrics,
-            version=version,
             rate=AccountRate.of(limits.rate, rates_at),
         )
+
+    @property
+    def guard(self) -> Guard:
+        """The guard that answers now."""
+        return self.place.now.guard
+
+    @property
+    def version(self) -> str:
+        """The name of the bundle that answers now; that of an answer is what `Received` says."""
+        return self.place.now.version
 
     @asynccontextmanager
     async def admitted(self, request: Request, principal: Principal) -> AsyncIterator[None]:
@@ -155,7 +167,7 @@ class Service:
             answer = await self._recorded(pending)
         self.metrics.answer(answer)
         _refuse_unavailable(answer)
-        return answer, held[0]
+        return answer, replace(held[0], version=pending.version)
 
     async def stream(
         self, request: Request, principal: Principal, read: Callable[[], Received], study: str = ""
@@ -168,7 +180,8 @@ class Service:
         def job(work: Work[ReportStream]) -> ReportStream:
             query = self._query(principal, read(), study, request_origin(request))
             work.begin()
-            return self.guard.stream(query)
+            with self.place.answering() as served:
+                return served.guard.stream(query)
 
         work = self.pool.submit("/".join(principal), job, ReportStream.close)
         stream = await self._wanted(request, work)
@@ -243,6 +256,13 @@ class Service:
             retrieved=received.retrieved,
             origin=origin,
         )
+
+
+def submit_to_served(place: ServedPlace, rows: int, queries: Sequence[Query]) -> list[PendingAnswer | Exception]:
+    """The answers of the guard that is in `place` now to all `queries`, whatever takes its place meanwhile."""
+    with place.answering() as served:
+        found = submit_in_turns(served.guard, rows, queries)
+    return [replace(each, version=served.version) if isinstance(each, PendingAnswer) else each for each in found]
 
 
 def submit_in_turns(guard: Guard, rows: int, queries: Sequence[Query]) -> list[PendingAnswer | Exception]:

@@ -19,6 +19,7 @@ from medward.guard.policy import Policy
 from medward.guard.profile import Profile
 from medward.integrations.serving import Limits, create_app, health, service
 from medward.integrations.serving.pool import Pool
+from medward.integrations.serving.served_guard import ServedGuard
 from medward.integrations.serving.work import GivenUp
 
 ROW = [0.5, -1.0, 2.0]
@@ -271,7 +272,7 @@ def test_a_report_whose_reader_left_before_it_began_is_closed_on_record():
         assert go.wait(20)
         return stream(query)
 
-    object.__setattr__(app.state.service, "guard", type("Slow", (), {"stream": staticmethod(slowly)})())
+    app.state.service.place.now = ServedGuard(type("Slow", (), {"stream": staticmethod(slowly)})(), "1")
 
     async def main():
         leaving = Asked(app, [(b"accept", b"text/event-stream")])
