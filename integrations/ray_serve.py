@@ -55,8 +55,8 @@ class EndpointArguments(BaseModel):
 def guarded_endpoint(arguments: EndpointArguments) -> Application:
     """The application of an endpoint, for ``serve.run`` and as import path of ``serve run`` and ``serve deploy``.
 
-    Every caller needs a key or a token: make keys with ``medward keys add --store``. A replica all of whose threads hang
-    in the model is replaced. One that is stopped gets no more requests, and ends those under way within
+    Every caller needs a key or a token: make keys with ``medward keys add --store``. A replica all of whose threads
+    hang in the model is replaced. One that is stopped gets no more requests, and ends those under way within
     ``limits.stop_seconds``.
     Raises `MedwardError` for replicas without a store that they share, and for settings that do not exist.
     """

@@ -34,8 +34,8 @@ class RayTasks:
     """Ray tasks run the attacks of a validation of `bundle` ahead of it; give it to `validate` as `ahead`.
 
     The cluster is that of ``RAY_ADDRESS``, else this machine. `splits` and the `settings` of `validate` are those of
-    the validation; `bundle` and paths among the settings must lie at the same place on every node. Each task computes on as
-    many threads as this process, since sums depend on that, and reserves as many CPUs.
+    the validation; `bundle` and paths among the settings must lie at the same place on every node. Each task computes
+    on as many threads as this process, since sums depend on that, and reserves as many CPUs.
     Raises `MedwardError` with the attacks whose task failed; what others finished is kept, and not run again.
     """
 

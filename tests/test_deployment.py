@@ -202,7 +202,7 @@ def test_the_replicas_of_the_compose_file_run_on_its_redis_and_know_one_account(
         assert counted == [2, 2]
         for each in replicas:
             each.process.send_signal(signal.SIGTERM)
-        assert [each.process.wait(40) for each in replicas] == [0, 0]
+        assert {each.process.wait(40) for each in replicas} == {-signal.SIGTERM}, "drained, and not killed"
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="needs medward[ray]")

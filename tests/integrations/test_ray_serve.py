@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import importlib
 import json
 import threading
+import warnings
 from collections import Counter
 from importlib.util import find_spec
 from itertools import cycle
@@ -21,15 +23,14 @@ from support.redis_server import DURABLE, running
 from medward.guard.audit.log import read_log, verify_log
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
+from medward.guard.errors import MedwardError
 from medward.guard.policy import Policy
 from medward.integrations.serving import load_app
 from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.pool import Pool
 from medward.integrations.serving.store import open_store
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="needs medward[ray]"),
-]
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs medward[ray]")
 RNG = np.random.default_rng(7)
 BENIGN = RNG.normal(size=(400, 4)).astype(np.float32)
 THEFT = RNG.normal(size=(20, 4)).astype(np.float32) * 6
@@ -52,20 +53,23 @@ def redis(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def endpoint(bundle, redis, tmp_path_factory):
+def key(redis, tmp_path_factory):
+    """The key of a principal, made before there is a replica: one made later is known within a second."""
+    store = open_store(redis.url)
+    made = KeyStore(tmp_path_factory.mktemp("keys") / "keys.json", shared=store)
+    asking = [("hospital-b",), ("last",), *((f"clinic-{each}",) for each in range(4))]
+    tokens = {who: made.add(who) for who in (*THIEF, *asking, *((f"later-{each}",) for each in range(30)))}
+    store.close()
+    return tokens.__getitem__
+
+
+@pytest.fixture(scope="module")
+def endpoint(bundle, redis, key, tmp_path_factory):
     limits = {"rate": f"{RATE}/hour", "stop_seconds": 20.0}
     with ray_endpoint(
         tmp_path_factory.mktemp("serve"), bundle=str(bundle.path), store=redis.url, limits=limits
     ) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def key(redis, tmp_path_factory):
-    """Makes keys that all replicas know."""
-    store = open_store(redis.url)
-    yield KeyStore(tmp_path_factory.mktemp("keys") / "keys.json", shared=store).add
-    store.close()
 
 
 def predict(client, url, row, token):
@@ -84,6 +88,52 @@ def records(endpoint, organisation):
     }
 
 
+@pytest.fixture
+def ray_serve():
+    """The module, without the warnings of Ray's own use of Pydantic."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module("medward.integrations.ray_serve")
+
+
+@pytest.mark.parametrize("store", [None, "accounts.db"])
+def test_replicas_without_a_store_that_they_share_are_refused_and_one_is_not(ray_serve, bundle, store, tmp_path):
+    given = {"bundle": bundle.path, "state": tmp_path, "store": store}
+    arguments = ray_serve.EndpointArguments(replicas=2, **given)
+    with pytest.raises(MedwardError, match=r"^store: 2 replicas need one that they share, got .* or replicas = 1$"):
+        ray_serve.guarded_endpoint(arguments)
+    one = arguments.model_copy(update={"replicas": 1})
+    ray_serve.guarded_endpoint(one)
+    with TestClient(ray_serve.replica_app(one, rank=0, replicas=1)) as client:
+        assert client.get("/readyz").status_code == 200
+    assert (tmp_path / "replica-0/audit.jsonl").exists()
+    with pytest.raises(MedwardError, match="2 replicas need one that they share"):  # Ray was told to run more
+        ray_serve.replica_app(one, rank=1, replicas=2)
+
+
+def test_a_setting_that_does_not_exist_is_refused_and_the_store_is_that_of_the_environment(
+    ray_serve, bundle, redis, monkeypatch
+):
+    monkeypatch.setenv("MEDWARD_STORE", redis.url)
+    ray_serve.guarded_endpoint(ray_serve.EndpointArguments(bundle=bundle.path))
+    with pytest.raises(MedwardError, match="limits: there is no 'rates'; there are workers, queue"):
+        ray_serve.guarded_endpoint(ray_serve.EndpointArguments(bundle=bundle.path, limits={"rates": "1/day"}))
+    with pytest.raises(MedwardError, match="workers must be >= 1"):
+        ray_serve.guarded_endpoint(ray_serve.EndpointArguments(bundle=bundle.path, limits={"workers": 0}))
+
+
+def test_a_replica_is_healthy_until_every_thread_hangs(ray_serve, bundle, tmp_path, monkeypatch):
+    replica = ray_serve.GuardedReplica()
+    arguments = ray_serve.EndpointArguments(bundle=bundle.path, state=tmp_path, store=None, replicas=1)
+    replica.app = ray_serve.replica_app(arguments, rank=0, replicas=1)
+    replica.check_health()
+    monkeypatch.setattr(Pool, "hung", property(lambda pool: pool.limits.workers))
+    with pytest.raises(RuntimeError, match="the model has not answered"):
+        replica.check_health()
+    replica.app.state.service.guard.store.close()
+
+
+@pytest.mark.slow
 def test_a_thief_who_goes_round_replicas_and_keys_is_flagged_as_by_one_server(bundle, endpoint, key, tmp_path):
     alone = KeyStore(tmp_path / "keys.json")
     tokens, found = cycle([alone.add(who) for who in THIEF]), []
@@ -102,6 +152,7 @@ def test_a_thief_who_goes_round_replicas_and_keys_is_flagged_as_by_one_server(bu
     assert sum(seen.values()) == len(ROWS)
 
 
+@pytest.mark.slow
 def test_a_rate_holds_for_all_replicas_together(endpoint, key):
     token, statuses = key(("hospital-b",)), Counter()
 
@@ -121,6 +172,7 @@ def test_a_rate_holds_for_all_replicas_together(endpoint, key):
     assert min(counted.values()) > 0
 
 
+@pytest.mark.slow
 def test_a_killed_replica_loses_nothing_and_another_goes_on_with_its_chain(endpoint, key):
     tokens, acknowledged, killed = [key((f"clinic-{number}",)) for number in range(4)], [], threading.Event()
 
@@ -170,6 +222,7 @@ def test_a_killed_replica_loses_nothing_and_another_goes_on_with_its_chain(endpo
     assert all(verify_log(endpoint.state / name / "audit.jsonl").records > count for name, count in wanted.items())
 
 
+@pytest.mark.slow
 def test_a_request_under_way_is_answered_when_replicas_stop(endpoint, key):
     body, address = json.dumps({"inputs": BENIGN[:1].tolist()}).encode(), urlsplit(endpoint.url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
