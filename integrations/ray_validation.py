@@ -123,6 +123,7 @@ def _run_attack(tasks: RayTasks, kept: Cells, plan: ValidationPlan, threads: int
 @contextmanager
 def _cluster() -> Iterator[Any]:
     """Ray, connected; a cluster of its own on this machine is stopped at the end."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ModuleNotFoundError:
@@ -132,7 +133,7 @@ def _cluster() -> Iterator[Any]:
         return
     try:
         ray.init(include_dashboard=None if "RAY_ADDRESS" in os.environ else False, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of Ray's own start too, which has no narrower type
         where = os.environ.get("RAY_ADDRESS", "this machine")
         raise MedwardError(f"ray: no cluster answers at {where} (RAY_ADDRESS): {first_line(error)}") from None
     try:

@@ -189,7 +189,7 @@ def test_real_tasks_give_the_report_of_a_local_run(bundle, local, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "medward", *words],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "120", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
