@@ -197,7 +197,7 @@ def kill_claim(endpoint: RayEndpoint, tokens: list[str], rows: Array) -> Claim:
     return Claim(
         claim="ray_replica_killed",
         value=lost,
-        target="0: acknowledged answers that no audit log holds after kill -9 of one of two replicas under load",
+        target="0: acknowledged answers that no audit log holds after ray.kill of one of two replicas under load",
         met=lost == 0 and len(kept) == len(set(kept)) and before < len(acknowledged),
         n=len(acknowledged),
         seed=SEED,
