@@ -97,7 +97,10 @@ def ray_serve():
 
 
 @pytest.mark.parametrize("store", [None, "accounts.db"])
-def test_replicas_without_a_store_that_they_share_are_refused_and_one_is_not(ray_serve, bundle, store, tmp_path):
+def test_replicas_without_a_store_that_they_share_are_refused_and_one_is_not(
+    ray_serve, bundle, store, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     given = {"bundle": bundle.path, "state": tmp_path, "store": store}
     arguments = ray_serve.EndpointArguments(replicas=2, **given)
     with pytest.raises(MedwardError, match=r"^store: 2 replicas need one that they share, got .* or replicas = 1$"):
