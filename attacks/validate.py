@@ -20,7 +20,7 @@ from medward.attacks.report.comparison import load_report
 from medward.attacks.suite import chosen_attacks, known_attacks
 from medward.attacks.target import Decide
 from medward.attacks.validation.deployment import ROBUSTNESS, Deployment, ModelBefore
-from medward.attacks.validation.plan import ValidationPlan
+from medward.attacks.validation.plan import RunAhead, ValidationPlan
 from medward.attacks.validation.record import Report
 from medward.attacks.validation.run import run_validation
 from medward.attacks.validation.traffic import DeclaredTraffic
@@ -78,6 +78,7 @@ def validate(
     plan: ValidationPlan | None = None,
     data_path: Path | str | None = None,
     options: str = "",
+    ahead: RunAhead | None = None,
 ) -> Report:
     """Run the default suite, or the attacks called `names`, against a bundle; white-box where its file allows.
 
@@ -95,7 +96,8 @@ def validate(
     takes a minute or two: fewer rows, and the attacks that fit, at full strength (`attacks.validation.plan`).
     `against` is an older report, whose changes are then told. A `plan` of one's own takes the place of `quick`.
     `data_path` is where `data` was read from, by which the report's commands name it; `data` itself if that is a path.
-    `options` are words of the command line that these need besides.
+    `options` are words of the command line that these need besides. `ahead` runs attacks elsewhere, before they are
+    judged here, as `medward validate --ray` does.
     """
     if not isinstance(bundle, Bundle):
         raise MedwardError(f"bundle: expected a bundle, got {bundle!r:.80}; give medward.load(FOLDER)")
@@ -143,6 +145,7 @@ def validate(
         resume=resume,
         progress=progress,
         against=older,
+        ahead=ahead,
         plan=plan or plan_validation(deployment, splits, attacks, quick=quick),
         places={"bundle": str(bundle.path), "out": str(out)}
         | ({"options": options} if options else {})

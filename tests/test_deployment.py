@@ -5,16 +5,35 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import warnings
+from contextlib import ExitStack, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
+import redis
 import typer.main
 import yaml
+from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
+from support.needed import lacking
+from support.processes import serving
 
 from medward.guard.accounts.stores import MemoryStore
+from medward.guard.bundle.make import protect
+from medward.guard.data.split import Split
+from medward.guard.policy import Policy
 from medward.integrations.cli import app as commands
 from medward.integrations.serving import create_app
+from medward.integrations.serving.keys import KeyStore
+from medward.integrations.serving.store import open_store
 
 KIT = Path(__file__).resolve().parents[1] / "examples" / "deployment"
 GIVEN = {"probe_success", "process_resident_memory_bytes"}
@@ -122,3 +141,82 @@ def test_replicas_share_a_redis_that_forgets_nothing_and_no_state_folder():
     assert (
         services["medward-1"]["environment"]["MEDWARD_STORE"] == services["medward-2"]["environment"]["MEDWARD_STORE"]
     )
+
+
+@pytest.fixture
+def shared_redis(tmp_path):
+    """The address of a Redis that was started by the command of the Compose file."""
+    if shutil.which("redis-server") is None:
+        lacking("redis-server", "redis-server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = yaml.safe_load(text("compose.yml"))["services"]["redis"]["command"]
+    words = [re.sub(r"\$\{REDIS_PASSWORD:.*\}", "secret", word) for word in words]
+    (tmp_path / "redis").mkdir()
+    process = subprocess.Popen(
+        [*words, "--port", str(port), "--bind", "127.0.0.1"], cwd=tmp_path / "redis", stdout=subprocess.DEVNULL
+    )
+    try:
+        with redis.Redis(port=port, password="secret") as client:
+            for _ in range(600):
+                with suppress(redis.ConnectionError, redis.BusyLoadingError):
+                    client.ping()
+                    break
+                time.sleep(0.05)
+            with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_replicas_of_the_compose_file_run_on_its_redis_and_know_one_account(shared_redis, tmp_path):
+    """As processes: what the container would run, with the variables that the file gives it."""
+    rows = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
+    model = LogisticRegression().fit(rows, rows[:, 0] > 0)
+    bundle = protect(model, Split(rows), Policy(on_error="withhold"), tmp_path / "bundle", classes=("no", "yes"))
+    (words,) = commands_of("Containerfile")
+    assert words[:4] == ["serve", "/bundle", "--state", "state"]
+    options = ["127.0.0.1" if word == "0.0.0.0" else word for word in words[4:]]
+    services = yaml.safe_load(text("compose.yml"))["services"]
+    with ExitStack() as stack:
+        replicas = []
+        for name in ("medward-1", "medward-2"):
+            given = {
+                key: re.sub(r"\$\{REDIS_PASSWORD:[^}]*\}", "secret", value).replace("redis:6379", shared_redis)
+                for key, value in services[name]["environment"].items()
+            }
+            (tmp_path / name).mkdir()
+            replicas.append(stack.enter_context(serving(bundle.path, tmp_path / name, *options, environment=given)))
+        store = open_store(given["MEDWARD_STORE"])
+        stack.callback(store.close)
+        headers = {"X-API-Key": KeyStore(tmp_path / "none.json", shared=store).add(("hospital-a",))}
+        with httpx.Client(timeout=30, headers=headers) as client:
+            for turn in range(4):
+                reply = client.post(f"{replicas[turn % 2].url}/v1/predict", json={"inputs": [rows[turn].tolist()]})
+                reply.raise_for_status()
+        assert store.get("hospital-a")["e-process"]["n"] == 4
+        counted = [len((each.state / "audit.jsonl").read_text().splitlines()) for each in replicas]
+        assert counted == [2, 2]
+        for each in replicas:
+            each.process.send_signal(signal.SIGTERM)
+        assert {each.process.wait(40) for each in replicas} == {-signal.SIGTERM}, "drained, and not killed"
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs medward[ray]")
+def test_the_file_of_ray_serve_is_one_that_it_takes_and_names_arguments_that_exist():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray's own use of Pydantic
+        from ray.serve.schema import ServeDeploySchema
+
+        from medward.integrations.ray_serve import EndpointArguments, guarded_endpoint
+    found = ServeDeploySchema.model_validate(yaml.safe_load(text("ray-serve.yml")))
+    (application,) = found.applications
+    assert application.import_path == f"{guarded_endpoint.__module__}:{guarded_endpoint.__name__}"
+    arguments = EndpointArguments(store="redis://redis:6379/0", **application.args)
+    assert arguments.replicas == 2
+    guarded_endpoint(arguments)
+    with pytest.raises(ValueError, match="no_such"):
+        EndpointArguments(no_such=1, **application.args)

@@ -68,6 +68,11 @@ class Journal:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_durably(self._path(key), json.dumps(record, allow_nan=False).encode())
 
+    def clear(self) -> None:
+        """Delete every run that is kept."""
+        for path in self.folder.glob("*.json"):
+            path.unlink()
+
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,3 +34,9 @@ class ValidationPlan:
 
 WHOLE_PLAN = ValidationPlan()
 """A validation of which nothing is left out."""
+
+RunAhead = Callable[[ValidationPlan, Sequence[str], Path, Callable[[str], None]], None]
+"""Runs the attacks of the names elsewhere, as the plan has them, and keeps their runs in the folder of cells.
+
+It is told how to say what goes on. Afterwards each run is recalled from there and judged as if it had been done here.
+"""

@@ -27,7 +27,7 @@ from medward.attacks.validation.journal import Journal, code_version, data_diges
 from medward.attacks.validation.judging import blank_finding
 from medward.attacks.validation.ordinary.measure import recalled_ordinary
 from medward.attacks.validation.ordinary.verdict import told_ordinary
-from medward.attacks.validation.plan import WHOLE_PLAN, ValidationPlan
+from medward.attacks.validation.plan import WHOLE_PLAN, RunAhead, ValidationPlan
 from medward.attacks.validation.progress import Progress
 from medward.attacks.validation.record import Provenance, Report, said_keys
 from medward.attacks.validation.remembered_reports import with_remembered_reports
@@ -63,6 +63,7 @@ def run_validation(
     settings: Mapping[str, str] | None = None,
     plan: ValidationPlan = WHOLE_PLAN,
     against: Report | None = None,
+    ahead: RunAhead | None = None,
 ) -> Report:
     """Run `attacks` against `deployment`, judge them by its policy's gate, write the report into `out`.
 
@@ -71,7 +72,8 @@ def run_validation(
     say why. The same seed gives the same findings, resumed or not. Splits that share rows or patients flag every
     finding that takes them for apart; a lone split that is not called "test" or "holdout" flags every finding on it.
     `places` are paths that commands in the report name, `settings` what else was said (`Provenance`), `plan` is how
-    much is run, `against` an older report that the new one is compared with.
+    much is run, `against` an older report that the new one is compared with. `ahead` runs the attacks elsewhere, before
+    they are judged here; without `resume` it deletes what was kept, so that nothing old is taken for its runs.
     Raises `MedwardError` for data that does not fit the model.
     """
     bundle = deployment.bundle
@@ -83,6 +85,9 @@ def run_validation(
     unnamed = unnamed_test(splits)
     shared = share_rows(model, fitted, seed=seed, decide=deployment.decide, unnamed=unnamed, most=plan.rows)
     journal = Journal(out / "cells", resume)
+    if ahead is not None and not resume:
+        journal.clear()
+        journal = Journal(journal.folder)
     out.mkdir(parents=True, exist_ok=True)
     tell_understanding(fitted, model.spec.task, low=model.spec.low, high=model.spec.high)
     if unnamed:
@@ -126,6 +131,8 @@ def run_validation(
         )
         clean = clean.model_copy(update={"ordinary": ordinary})
         bar.done("ordinary behaviour", told_ordinary(ordinary, policy.gate.ordinary_alarms), recalled=recalled)
+        if ahead is not None:
+            ahead(plan, [each.name for each in attacks if each.name not in plan.left_out], journal.folder, bar.say)
         findings: list[Finding] = []
         shortages: list[str] = []
         holdings: dict[str, AttackData | NotTested] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,12 @@ from medward.integrations.cli.options import (
     console,
     see_working_directory,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medward.attacks.validation.plan import RunAhead
+    from medward.guard.data.split import Split
 
 
 def validate_command(
@@ -76,6 +82,9 @@ def validate_command(
         Path | None,
         typer.Option(metavar="OLD", help="an older report's folder: what changed, what must be tested again"),
     ] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="run attacks as tasks of Ray: of the cluster at RAY_ADDRESS, or here")
+    ] = False,
     restart: Annotated[bool, typer.Option("--restart", help="run everything again")] = False,
     allow_code: AllowCode = False,
     expect: Expect = None,
@@ -95,21 +104,26 @@ def validate_command(
     with alarms_expected(), printed_log(console, "medward.data"):
         loaded = load_bundle(bundle, allow_code=allow_code, expect=expect)
         reading = bundle_reading(loaded, Reading(target=target, patient=patient, labels=labels))
+        splits = read_with_progress(data, reading)
+        settings: dict[str, Any] = {
+            "integer": comma_parts(integer) or (),
+            "immutable": comma_parts(immutable) or (),
+            "names": comma_parts(attacks),
+            "before": before,
+            "canaries": canaries,
+            "manifest": manifest,
+            "output_key": output_key,
+            "decide": None if decide is None else named_function("--decide", decide),
+            "traffic": traffic,
+            "accounts": accounts,
+            "seed": seed,
+        }
         report = validate(
             loaded,
-            read_with_progress(data, reading),
+            splits,
             out,
-            integer=comma_parts(integer) or (),
-            immutable=comma_parts(immutable) or (),
-            names=comma_parts(attacks),
-            before=before,
-            canaries=canaries,
-            manifest=manifest,
-            output_key=output_key,
-            decide=None if decide is None else named_function("--decide", decide),
-            traffic=traffic,
-            accounts=accounts,
-            seed=seed,
+            **settings,
+            ahead=_ray_tasks(bundle, splits, settings, allow_code, expect) if ray else None,
             resume=not restart,
             quick=quick,
             against=older,
@@ -121,6 +135,15 @@ def validate_command(
         print_comparison(compare_reports(older, report), report, console)
     console.print(f"report: {out / 'report.html'}")
     return report.exit_code
+
+
+def _ray_tasks(
+    bundle: Path, splits: Mapping[str, Split], settings: Mapping[str, Any], allow_code: bool, expect: str | None
+) -> RunAhead:
+    from medward.integrations.ray_validation import RayTasks
+
+    placed = {name: each.absolute() if isinstance(each, Path) else each for name, each in settings.items()}
+    return RayTasks(bundle=bundle, splits=splits, settings=placed, allow_code=allow_code, expect=expect)
 
 
 def _said_again(**said: object) -> str:

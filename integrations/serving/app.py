@@ -82,8 +82,9 @@ def create_app(
     are counted in, if any. Beside keys the access tokens are taken that `identity` says. `on_failed_authentication` is
     told, in the event loop, who failed to say who asks, within ``limits.failures``. `fhir` is what answers in FHIR say
     of the site, `source` the archive that studies are fetched from. `hosts` are the names that Host may have, any where
-    there are none. The guard's store is closed when the app shuts down. With `bundle`, that of `guard`, its policy can be
-    reloaded (`PolicyReloader`, also ``app.state.reloader``); `pinned` says that it was loaded by a digest kept elsewhere.
+    there are none. The guard's store is closed when the app shuts down. With `bundle`, that of `guard`, its policy can
+    be reloaded (`PolicyReloader`, also ``app.state.reloader``); `pinned` says that it was loaded by a digest kept
+    elsewhere.
     """
     limits = limits or Limits()
     metrics = metrics or Metrics()

@@ -25,7 +25,7 @@ from medward.integrations.serving.alarm_notices import AlarmNotifier, Notice
 from medward.integrations.serving.app import create_app
 from medward.integrations.serving.circuit_breaker import BreakerStore
 from medward.integrations.serving.cross_origin import checked_origins
-from medward.integrations.serving.identity.settings import IdentitySettings
+from medward.integrations.serving.identity.settings import LOOPBACK_HOSTS, IdentitySettings
 from medward.integrations.serving.keys import KeyStore
 from medward.integrations.serving.limits import Limits
 from medward.integrations.serving.logs import LogFormat, LogLevel, structured_logs
@@ -179,7 +179,7 @@ def serve_bundle(
             identity=identity,
             fhir=fhir,
             source=source,
-            hosts=LOOPBACK if anonymous else (),
+            hosts=LOOPBACK_HOSTS if anonymous else (),
         )
         server = server_of(
             app,
