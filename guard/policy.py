@@ -17,15 +17,15 @@ from pydantic_core import PydanticCustomError
 
 from medward.guard.audit_policy import AuditPolicy
 from medward.guard.certify_policy import CertifyPolicy
+from medward.guard.duplicates_policy import DuplicatesPolicy
 from medward.guard.errors import MedwardError
 from medward.guard.federated.policy import FederatedPolicy
 from medward.guard.privacy_policy import PrivacyPolicy
 from medward.guard.source_policy import SourcePolicy
 from medward.guard.threat_policy import ThreatPolicy
-from medward.guard.types import Action, Level
+from medward.guard.types import Action, ActionName, Level
 from medward.guard.waiver_policy import Waiver
 
-ActionName = Literal["allow", "flag", "coarsen", "withhold"]
 LevelName = Literal["full", "rounded", "top", "codes", "label"]
 
 LEAST_POOLED = 0.8
@@ -111,39 +111,6 @@ class MonitorPolicy(_Section):
         if not ladder or rates != sorted(rates, reverse=True) or actions != sorted(actions):
             raise PydanticCustomError(
                 "ladder", "rungs must go from frequent and mild to rare and strict, and there must be one"
-            )
-        return ladder
-
-
-class Limit(_Section):
-    """One step of a count's ladder: `action` once the count has reached `count`."""
-
-    count: float = Field(gt=0, le=1e6)
-    action: ActionName
-
-
-class DuplicatesPolicy(_Section):
-    """Changed near-duplicates of one image, across accounts; see `guard.monitors.near_duplicates`. Images only.
-
-    The ladder is a count with limits, not a test with a rate of false alarms: series sent without their study reach any
-    limit. So by default it only tells a person; a site whose clients declare studies may add rungs that coarsen or
-    withhold. Of images that look alike `slices` of a declared study do not count (raise it for volumes); an image that
-    nobody asks about is forgotten after `ttl_days`.
-    """
-
-    watch: bool = True
-    ladder: tuple[Limit, ...] = (Limit(count=30, action="flag"),)
-    slices: int = Field(default=64, ge=0, le=10_000)
-    ttl_days: float = Field(default=30, gt=0, le=3650)
-
-    @field_validator("ladder")
-    @classmethod
-    def _ordered(cls, ladder: tuple[Limit, ...]) -> tuple[Limit, ...]:
-        counts = [limit.count for limit in ladder]
-        actions = [Action[limit.action.upper()] for limit in ladder]
-        if not ladder or counts != sorted(counts) or actions != sorted(actions):
-            raise PydanticCustomError(
-                "ladder", "limits must go from small and mild to large and strict, and there must be one"
             )
         return ladder
 
@@ -267,11 +234,7 @@ class Policy(_Section):
             audit=self.audit.to_toml(),
             accept="".join(waiver.to_toml() for waiver in self.accept),
             shared=str(self.monitor.shared).lower(),
-            watch=str(self.duplicates.watch).lower(),
-            limits="\n".join(
-                f'[[duplicates.ladder]]\ncount = {limit.count!r}\naction = "{limit.action}"\n'
-                for limit in self.duplicates.ladder
-            ),
+            duplicates=self.duplicates.to_toml(),
             rungs="\n".join(
                 f'[[monitor.ladder]]\nfalse_alarm = {rung.false_alarm!r}\naction = "{rung.action}"\n'
                 for rung in self.monitor.ladder
@@ -348,14 +311,7 @@ ttl_days = {p.monitor.ttl_days!r}
 
 # P(ever taking the action on a benign account) <= false_alarm + calibration_risk
 {rungs}
-# Slightly changed copies of one image, whoever sends them: a count with limits, not a test. Copy number n of an
-# image weighs n, so eight copies in a row reach 30; one that weighs much counts against the account for all images.
-[duplicates]
-watch = {watch}
-slices = {p.duplicates.slices}                  # look-alikes of one declared study that do not count; more for volumes
-ttl_days = {p.duplicates.ttl_days!r}
-
-{limits}
+{duplicates}
 # What an account may be told before it gets labels only, then nothing; 0 = no limit. Think of a limit in answers: one
 # label among K classes is log2 K bits, so 10000 labels among 14 classes are 38080 (thousandths are rounded up).
 [budget]

@@ -34,6 +34,10 @@ Layout = Literal["NHW", "NHWC", "NCHW", "NLT", "NDHW", "NCDHW"]
 """Which axis of an array of images, signals or volumes is which: rows, channels, depth, height, width; leads, times."""
 
 
+ActionName = Literal["allow", "flag", "coarsen", "withhold"]
+"""How a policy names an `Action`."""
+
+
 class Action(IntEnum):
     """What a defense asks for, as an ordered ladder: the strictest request wins."""
 

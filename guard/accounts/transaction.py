@@ -5,20 +5,18 @@ One transaction takes them all: a query counts everywhere or nowhere, and severa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 from medward.guard.accounts.monitors import AccountMonitors, AccountStep, count_near_duplicates
 from medward.guard.accounts.names import checked_principal
 from medward.guard.accounts.stores import CorruptStateError, Store
 from medward.guard.audit.record import AuditSink, account_reset
+from medward.guard.duplicates_policy import DuplicatesPolicy
 from medward.guard.monitors.base import Observations
 from medward.guard.monitors.content_hash import ContentHash
 from medward.guard.monitors.near_duplicates import DuplicateCount, ImageSeen, NearDuplicateIndex
-from medward.guard.policy import DuplicatesPolicy
 from medward.guard.request import Request
 from medward.guard.types import Action, Ints, Principal, Verdict
 
@@ -107,19 +105,21 @@ def _watched(steps: Sequence[PathStep], states: dict[str, Any]) -> list[list[Acc
         for key in step.keys:
             concerned.setdefault(key, []).append(place)
     for key, places in concerned.items():
-        for _, run in groupby(_alike_runs(steps, places), key=itemgetter(0)):
-            own = [place for _, place in run]
-            states[key], outcomes = _stepped(states[key], [steps[place] for place in own])
-            found |= {(place, key): outcome for place, outcome in zip(own, outcomes, strict=True)}
+        for run in _alike_runs(steps, places):
+            states[key], outcomes = _stepped(states[key], [steps[place] for place in run])
+            found |= {(place, key): outcome for place, outcome in zip(run, outcomes, strict=True)}
     return [[found[place, key] for key in step.keys] for place, step in enumerate(steps)]
 
 
-def _alike_runs(steps: Sequence[PathStep], places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """The number of its run, and each of `places`: of a run are neighbours that can be stepped through at once."""
-    run = 0
-    for before, place in zip([places[0], *places], places, strict=False):
-        run += not steps[place].is_seen_as(steps[before])
-        yield run, place
+def _alike_runs(steps: Sequence[PathStep], places: Sequence[int]) -> list[list[int]]:
+    """`places` in runs of neighbours, through whose steps one account can be stepped at once."""
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and steps[place].is_seen_as(steps[runs[-1][-1]]):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return runs
 
 
 def _stepped(state: Any, steps: Sequence[PathStep]) -> tuple[Any, list[AccountStep | Exception]]:

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medward.guard import defenses
-from medward.guard.accounts.monitors import observe_batch
+from medward.guard.accounts.monitors import AccountMonitors, observe_batch
 from medward.guard.accounts.stores import CorruptStateError, MemoryStore
 from medward.guard.accounts.suspension import SuspendedError, suspend_account
 from medward.guard.errors import MedwardError, ModelError, UnavailableError
 from medward.guard.policy import Policy
+from medward.guard.request import keyed_digests
 from medward.guard.types import Answer, Level, Query
 
 ROWS = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
@@ -173,6 +174,34 @@ def test_a_request_that_cannot_be_looked_at_fails_alone_and_counts_for_nobody(ma
     assert [type(each) for each in found] == [Answer, ZeroDivisionError, Answer]
     assert guard.store.get("a")["e-process"]["n"] == 2
     assert guard.store.get("b") is None
+
+
+def test_an_account_is_stepped_once_through_all_that_a_batch_asks_of_it(make_guard, monkeypatch):
+    whole, calls = AccountMonitors.watch_all, []
+
+    def counted(monitors, batches, state):
+        calls.append(len(batches))
+        return whole(monitors, batches, state)
+
+    monkeypatch.setattr(AccountMonitors, "watch_all", counted)
+    make_guard().answer_all([query(ROWS[at : at + 1], ("a", each)) for at, each in enumerate("bcb")])
+    assert sorted(calls) == [1, 2, 3]  # c, b, and their parent
+
+
+def test_a_query_that_no_state_can_step_through_fails_alone_in_its_batch(make_guard, monkeypatch):
+    whole, poison = AccountMonitors.watch_all, set()
+
+    def failing(monitors, batches, state):
+        if any(poison & set(digests) for digests, _ in batches):
+            raise ZeroDivisionError
+        return whole(monitors, batches, state)
+
+    monkeypatch.setattr(AccountMonitors, "watch_all", failing)
+    guard = make_guard(salt=b"s")
+    poison |= set(keyed_digests(ROWS[1:2], b"s"))
+    found = guard.answer_all([query(ROWS[at : at + 1], ("a",)) for at in range(3)])
+    assert [each.levels[0] for each in found] == [Level.ROUNDED, Level.WITHHELD, Level.ROUNDED]
+    assert guard.store.get("a")["e-process"]["n"] == 2
 
 
 BUDGETED = Policy.model_validate({"on_error": "withhold", "budget": {"daily_bits": 1000.0}})
