@@ -2,7 +2,7 @@
 
 ``medward validate`` exits 0 when everything held, 1 when something broke, 2 when it is inconclusive.
 ``medward compare`` exits 1 for evidence, 0 for none, 2 where it cannot be told.
-``medward doctor`` exits 0 when all is well, 1 when there is something to mend, 2 for a mistake of its options.
+``medward doctor`` exits 0 when all is well, 1 when there is something to mend.
 ``medward changes`` exits 0 within intervals, 1 beyond them, 2 where it must be tested again.
 ``medward attest verify`` exits 1 when a signed result did not pass.
 ``medward deidentify`` exits 1 when a file was refused, ``medward harden`` when training collapsed.
@@ -27,7 +27,7 @@ from medward.integrations.cli.changes import changes_command
 from medward.integrations.cli.compare import compare_command
 from medward.integrations.cli.deidentify import deidentify_command
 from medward.integrations.cli.demo import demo_command
-from medward.integrations.cli.doctor import DoctorCommand, doctor_command
+from medward.integrations.cli.doctor import doctor_command
 from medward.integrations.cli.drift import drift_command
 from medward.integrations.cli.federate import federate_app
 from medward.integrations.cli.fingerprint import fingerprint_command
@@ -39,8 +39,12 @@ from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.seal import seal_command
 from medward.integrations.cli.serve import serve_command
 from medward.integrations.cli.threats import threats_command
-from medward.integrations.cli.typer_errors import TyperException
 from medward.integrations.cli.validate import validate_command
+
+try:
+    from typer.exceptions import TyperException
+except ModuleNotFoundError:  # Typer before 0.29, which Flower holds on to, raises Click's
+    from click import ClickException as TyperException  # type: ignore[assignment]
 
 __all__ = ["app", "main"]
 
@@ -63,10 +67,10 @@ for command in (
     compare_command,
     deidentify_command,
     demo_command,
+    doctor_command,
     seal_command,
 ):
     app.command(command.__name__.removesuffix("_command"), cls=SaidOnce)(command)
-app.command("doctor", cls=DoctorCommand)(doctor_command)
 for name, group in {
     "attest": attest_app,
     "keys": keys_app,

@@ -12,35 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from medward.guard.errors import MedwardError
 from medward.integrations.cli.options import console, see_working_directory
-from medward.integrations.cli.said_once import SaidOnce
 from medward.integrations.cli.serve import archive_source, serve_command
-from medward.integrations.cli.setting_options import chosen_settings
-from medward.integrations.cli.typer_errors import TyperException
+from medward.integrations.cli.setting_options import chosen_settings, with_parameters
 from medward.integrations.doctor.libraries import host_remarks
 from medward.integrations.doctor.remark import Remark
 from medward.integrations.serving.identity.settings import IdentitySettings
 from medward.integrations.serving.limits import Limits
 
-WRONG_USE = 2
-"""The exit code of ``medward doctor`` for what it cannot be asked; 1 says that there is something to mend."""
 ExaminedBundle = Annotated[
     Path | None, typer.Argument(metavar="BUNDLE", help="the folder that `medward protect` wrote; without it the host")
 ]
-
-
-class DoctorCommand(SaidOnce):
-    """A command that exits with `WRONG_USE` for a mistake of its options, since 1 says what it found."""
-
-    def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """Parse as Typer does, and end with a sentence where that cannot be done."""
-        try:
-            return super().make_context(*arguments, **settings)
-        except TyperException as error:
-            raise _wrong_use(error.format_message()) from None
-        except MedwardError as error:
-            raise _wrong_use(str(error)) from None
 
 
 def _options_of_serve(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,13 +32,7 @@ def _options_of_serve(command: Callable[..., None]) -> Callable[..., None]:
     taken = {each.name for each in first}
     parameters = [*first, *(each.replace(kind=each.KEYWORD_ONLY) for each in theirs if each.name not in taken)]
 
-    def examine_served(**options: Any) -> None:
-        command(**options)
-
-    examine_served.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    examine_served.__annotations__ = {each.name: each.annotation for each in parameters}
-    examine_served.__doc__, examine_served.__name__ = command.__doc__, command.__name__
-    return examine_served
+    return with_parameters(command, parameters)
 
 
 @_options_of_serve
@@ -67,12 +43,10 @@ def doctor_command(
 ) -> None:
     """Say what is missing or wrong on this host or with a deployment, and the remedy; takes the options of serve.
 
-    Exits 0 when all is well, 1 when there is something to mend, 2 when it cannot be asked that.
+    Exits 0 when all is well, 1 when there is something to mend.
     """
     try:
         remarks = _examined(bundle, served)
-    except MedwardError as error:
-        raise _wrong_use(str(error)) from None
     except ModuleNotFoundError:  # of what serving needs: the host's remarks say which
         remarks = tuple(host_remarks({"serve": "needed to serve a bundle"}))
     mended = [each for each in remarks if each.state == "mend"]
@@ -122,8 +96,3 @@ _AS_SERVED = (
     "client_ca",
     "fhir",
 )
-
-
-def _wrong_use(sentence: str) -> typer.Exit:
-    sys.stderr.write(f"medward: {sentence}\n")
-    return typer.Exit(WRONG_USE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -40,10 +40,20 @@ def setting_options(command: Callable[..., None]) -> Callable[..., None]:
         options.pop("config")
         command(**options)
 
-    with_settings.__signature__ = own.replace(parameters=[*given, *made])  # type: ignore[attr-defined]
-    with_settings.__annotations__ = {each.name: each.annotation for each in (*given, *made)}
     with_settings.__doc__, with_settings.__name__ = command.__doc__, command.__name__
-    return with_settings
+    return with_parameters(with_settings, [*given, *made])
+
+
+def with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """A command that does what `command` does, whose options Typer reads from `parameters`."""
+
+    def made(**options: Any) -> None:
+        command(**options)
+
+    made.__doc__, made.__name__ = command.__doc__, command.__name__
+    made.__annotations__ = {each.name: each.annotation for each in parameters}
+    made.__signature__ = inspect.Signature([*parameters])  # type: ignore[attr-defined]  # no type declares it
+    return made
 
 
 def chosen_settings(kind: type[_S], options: Mapping[str, Any]) -> _S:

@@ -85,7 +85,7 @@ def arrow_rows(body: bytes, rows: int) -> list[dict[str, Any]]:
     Columns are numbers, truth values and texts: no lists, dictionaries or extensions, and no compressed buffers, which
     may inflate to anything.
     """
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]
+    import pyarrow as pa
 
     try:
         messages = pa.ipc.MessageReader.open_stream(pa.BufferReader(body))

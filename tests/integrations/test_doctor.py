@@ -328,11 +328,11 @@ def test_an_archive_that_does_not_answer_is_one_to_mend(examine, tmp_path, monke
         (("--source", "ftp://x"), "source: must be an address"),
     ],
 )
-def test_what_it_cannot_be_asked_ends_with_2_and_a_sentence(capsys, arguments, said):
+def test_what_it_cannot_be_asked_ends_with_3_and_a_sentence(capsys, arguments, said):
     with pytest.raises(SystemExit) as stopped:
         main(["doctor", *arguments])
     error = capsys.readouterr().err
-    assert stopped.value.code == 2
+    assert stopped.value.code == 3
     assert error.startswith("medward: ")
     assert said in error
 
