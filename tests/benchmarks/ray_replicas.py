@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -186,7 +187,7 @@ def kill_claim(endpoint: RayEndpoint, tokens: list[str], rows: Array) -> Claim:
                 if len(acknowledged) > 60:
                     enough.set()
 
-    threads = together([lambda token=token: ask(token) for token in tokens])  # type: ignore[misc]
+    threads = together([partial(ask, token) for token in tokens])
     enough.wait(120)
     before = len(acknowledged)
     endpoint.tell("kill")

@@ -30,9 +30,11 @@ from support.processes import ENVIRONMENT, ROOT, serving
 from torch import nn
 
 from medward.attacks.benchmarks.networks.resnet import resnet
+from medward.guard.audit.log import read_log
 from medward.guard.bundle.make import protect
 from medward.guard.data.split import Split
 from medward.guard.policy import Policy
+from medward.guard.state import AUDIT_FILE
 from medward.integrations.serving.keys import KeyStore
 
 CLAIMS = (
@@ -45,6 +47,7 @@ SECONDS = float(os.environ.get("MEDWARD_SECONDS", "8"))
 TURNS, CONNECTIONS, WORKERS = 4, (1, 8, 32), 2
 WHO = [(f"hospital-{site}", "radiology", f"viewer-{seat}") for site in "ab" for seat in range(4)]
 CALIBRATED, BODIES = 400, 256
+MOST_WITHHELD = 0.05  # of answers; the screen's own rate is 0.01
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,15 @@ def measured(subject: Subject) -> dict[str, dict]:
                     {name: _told(*arm.ask(connections, SECONDS)) for name, arm in arms.items()} for _ in range(TURNS)
                 ]
                 found[str(connections)] = _summary(turns)
+        withheld = _withheld(folder / "served" / "state")
+    assert withheld <= MOST_WITHHELD, f"{subject.name}: {withheld:.1%} of answers were withheld: not ordinary traffic"
     return found
+
+
+def _withheld(state: Path) -> float:
+    """The share of answers that were withheld: a guard that answers nothing would look fast."""
+    levels = [level for record in read_log(state / AUDIT_FILE) for level in record.get("levels", ())]
+    return levels.count("withheld") / len(levels)
 
 
 def _told(asked: Asked, cpu: float) -> dict[str, float]:
